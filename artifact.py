@@ -1,8 +1,9 @@
 """How anything reaches the disk: whole or not at all, hashed, and with a manifest beside it.
 
-``atomic_file`` and ``atomic_folder`` are the only ways this package writes: into ``*.tmp``, flushed to the
-disk, renamed, and the folder flushed too, so that a crash at any moment leaves either the old artefact or
-the new one. A ``Manifest`` records what an artefact was made from (``identity``) and what it holds.
+``atomic_file`` and ``atomic_folder`` are the only ways this package writes: into ``*.tmp``, flushed
+to the disk, renamed, and the folder flushed too, so that a crash at any moment leaves either the old
+artefact or the new one. A ``Manifest`` records what an artefact was made from (``identity``) and what
+it holds.
 """
 
 from __future__ import annotations
@@ -75,18 +76,23 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise FormatError(path, f"not valid JSON ({error})", do="delete it and run 'tonics run' again") from error
+        raise FormatError(
+            path, f"not valid JSON ({error})", do="delete it and run 'tonics run' again"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON value for people to read, atomically."""
     with atomic_file(path) as tmp:
-        tmp.write_text(json.dumps(value, indent=1, sort_keys=False, ensure_ascii=False) + "\n", encoding="utf-8")
+        tmp.write_text(
+            json.dumps(value, indent=1, sort_keys=False, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+        )
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that becomes ``path`` when the block ends, and vanishes when it fails."""
+    """Yield a temporary path that becomes ``path`` at the end, and vanishes on failure."""
     tmp = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,10 +184,11 @@ class Manifest:
     """What a shard (or a whole stage) was made from, and what it holds.
 
     Attributes:
-        identity: everything that decides the content, by name; compared key by key to tell why a shard is stale.
+        identity: everything that decides the content, by name; compared key by key to tell why a
+            shard is stale.
         outputs: the files, with sizes and hashes.
         counts: rows in and out; ``rejected`` and ``ignored`` map a reason to a number.
-        cost: wall and CPU seconds and the date; the only part that may differ between two equal builds.
+        cost: wall and CPU seconds and the date; the only part that may differ between equal builds.
     """
 
     stage: str

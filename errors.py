@@ -1,4 +1,4 @@
-"""Every error a user can cause, each one clear line: where, what was found, what was expected, what to do.
+"""Every error a user can cause, each one clear line: where, what was found and expected, what to do.
 
 Code inside the package raises these; the command line prints them and exits with ``exit_code``
 (1: the work failed, 2: the user's input was wrong). Anything else that escapes is our own bug.
@@ -89,7 +89,9 @@ class NotWritable(TonicsError):
     exit_code = 2
 
 
-def _rebuild(kind: type[TonicsError], where: str, found: str, expected: str, do: str) -> TonicsError:
+def _rebuild(
+    kind: type[TonicsError], where: str, found: str, expected: str, do: str
+) -> TonicsError:
     return kind(where, found, expected=expected, do=do)
 
 
@@ -122,9 +124,11 @@ def writing_to(path: object) -> Iterator[None]:
     except OSError as error:
         where = error.filename or path
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            do = "free some space (or raise the quota) and run the same command again: finished shards are kept"
+            do = "free some space and run the same command again: finished shards are kept"
             raise DiskFull(where, os.strerror(error.errno), do=do) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             do = "make the folder writable, or choose another one with -C"
-            raise NotWritable(where, os.strerror(error.errno), expected="a writable folder", do=do) from error
+            raise NotWritable(
+                where, os.strerror(error.errno), expected="a writable folder", do=do
+            ) from error
         raise
