@@ -1,0 +1,162 @@
+"""One shard file, mapped: numpy views on its record batches, nothing copied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import FormatError
+from .regions import Regions
+from .schema import check_version, shard_schema
+
+
+class Shard:
+    """A memory-mapped shard.
+
+    Raises:
+        FormatError: the file is missing, damaged, of another version, or has other columns.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        except FileNotFoundError as error:
+            raise FormatError(path, "is missing", do="run 'tonics run'") from error
+        except (pa.ArrowInvalid, OSError) as error:
+            raise FormatError(path, f"damaged ({error})", do="run 'tonics run'") from error
+        check_version(path, self._reader.schema)
+        self.dim = self._check_columns()
+        self.num_batches: int = self._reader.num_record_batches
+
+    def batch(self, number: int) -> ShardBatch:
+        """Map one record batch.
+
+        Raises:
+            FormatError: its bytes are not a record batch of this schema.
+        """
+        try:
+            record_batch = self._reader.get_batch(number)
+            record_batch.validate()
+            return ShardBatch.of(record_batch)
+        except (pa.ArrowInvalid, OSError, ValueError) as error:
+            found = f"batch {number} is damaged ({error})"
+            raise FormatError(self.path, found, do="run 'tonics verify'") from error
+
+    def _check_columns(self) -> int:
+        """Compare the columns with the format's; return D."""
+        schema = self._reader.schema
+        try:
+            dim: int = schema.field("features").type.value_type.list_size
+        except (KeyError, AttributeError) as error:
+            found = "column 'features' is not a list of fixed-size vectors"
+            raise FormatError(self.path, found, do="run 'tonics run'") from error
+        for field in shard_schema(dim):
+            found_field = schema.field(field.name) if field.name in schema.names else None
+            if found_field is None or found_field.type != field.type:
+                found = "is missing" if found_field is None else f"is {found_field.type}"
+                found = f"column {field.name!r} {found}"
+                raise FormatError(self.path, found, expected=str(field.type), do="run 'tonics run'")
+        return dim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ShardBatch:
+    """Read-only numpy views on one record batch of R rows; they keep the file mapped.
+
+    Attributes:
+        images: (R,) int64.
+        widths, heights: (R,) int32.
+        hashes: (R, 16) uint8, what was written as each row's xxh3.
+        offsets: (R + 1,) int64, row r owns regions ``offsets[r]:offsets[r + 1]``.
+        features, boxes, labels, scores: one row a region, dtypes as in ``Regions``.
+        attribute_offsets: (R + 1,) int64, the same for attributes; a row may have none.
+        attributes, attribute_scores: one row a region that has attributes.
+    """
+
+    images: np.ndarray
+    widths: np.ndarray
+    heights: np.ndarray
+    hashes: np.ndarray
+    offsets: np.ndarray
+    features: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    attribute_offsets: np.ndarray
+    attributes: np.ndarray
+    attribute_scores: np.ndarray
+
+    @classmethod
+    def of(cls, record_batch: pa.RecordBatch) -> ShardBatch:
+        """View a record batch.
+
+        Raises:
+            ValueError: its list columns do not agree on how many regions a row has.
+        """
+        flat = {name: _numbers(record_batch.column(name)) for name in ("image", "width", "height")}
+        ragged = {name: _ragged(record_batch.column(name)) for name in _RAGGED}
+        offsets = _shared_offsets({name: ragged[name][0] for name in _RAGGED[:4]})
+        counts = _numbers(record_batch.column("num_regions"))
+        if not np.array_equal(np.diff(offsets), counts):
+            raise ValueError("num_regions differs from the lists")
+        return cls(
+            images=flat["image"],
+            widths=flat["width"],
+            heights=flat["height"],
+            hashes=_digests(record_batch.column("xxh3")),
+            offsets=offsets,
+            attribute_offsets=_shared_offsets({name: ragged[name][0] for name in _RAGGED[4:]}),
+            **{name: values for name, (_, values) in ragged.items()},
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def regions(self, row: int) -> Regions:
+        """View one image."""
+        part = slice(self.offsets[row], self.offsets[row + 1])
+        attribute_part = slice(self.attribute_offsets[row], self.attribute_offsets[row + 1])
+        return Regions(
+            features=self.features[part],
+            boxes=self.boxes[part],
+            labels=self.labels[part],
+            scores=self.scores[part],
+            attributes=self.attributes[attribute_part],
+            attribute_scores=self.attribute_scores[attribute_part],
+            width=int(self.widths[row]),
+            height=int(self.heights[row]),
+        )
+
+
+_RAGGED = ("features", "boxes", "labels", "scores", "attributes", "attribute_scores")
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    values: np.ndarray = column.to_numpy(zero_copy_only=True)
+    return values
+
+
+def _ragged(column: pa.LargeListArray) -> tuple[np.ndarray, np.ndarray]:
+    """View a list column as (offsets, values); vectors become the rows of a matrix."""
+    offsets, items = _numbers(column.offsets), column.values
+    if not pa.types.is_fixed_size_list(items.type):
+        return offsets, _numbers(items)
+    return offsets, _numbers(items.flatten()).reshape(len(items), items.type.list_size)
+
+
+def _digests(column: pa.FixedSizeBinaryArray) -> np.ndarray:
+    """View a column of 16-byte values as (R, 16) uint8."""
+    flat = np.frombuffer(column.buffers()[1], np.uint8)
+    return flat[column.offset * 16 : (column.offset + len(column)) * 16].reshape(-1, 16)
+
+
+def _shared_offsets(offsets: dict[str, np.ndarray]) -> np.ndarray:
+    (first_name, first), *others = offsets.items()
+    for name, other in others:
+        if not np.array_equal(first, other):
+            raise ValueError(f"the lists of {first_name!r} and {name!r} differ in length")
+    return first

@@ -1,0 +1,224 @@
+"""Reads a feature store at memory speed: mapped files, numpy views, one packed copy per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import FormatError, ImageNotFound, InputError, first_ten
+from .detector import Vocabulary
+from .index import Index, content_hash
+from .regions import RegionBatch, RegionBuffer, Regions
+from .schema import INDEX_NAME, VOCABULARY_NAME
+from .shard import Shard, ShardBatch
+
+
+class FeatureStore:
+    """The regions of many images, read-only.
+
+    Opening maps the index and compares the sizes of the shards with it; a shard is mapped when an
+    image of it is first read. Threads may share a store; a pickled one opens again where it lands.
+
+    >>> store = FeatureStore("my-dataset/features/grid")        # doctest: +SKIP
+    >>> store.gather([7, 3, 7], max_regions=10).features.shape  # doctest: +SKIP
+    (30, 1280)
+
+    Args:
+        path: the folder with ``index.arrow``.
+
+    Attributes:
+        path: the folder.
+        images: (N,) int64, sorted.
+        dim: D, the numbers in one region's feature.
+        content_hash: of all rows, however they are cut into shards.
+
+    Raises:
+        InputError: there is no store in this folder.
+        FormatError: the index is damaged or of another version, or a shard is missing or has
+            another size than the index says.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._index = Index.read(self.path)
+        self.images = self._index.image
+        self.dim = self._index.dim
+        self.content_hash = self._index.content_hash
+        self._check_sizes()
+        self._shards: dict[int, Shard] = {}
+        self._batches: dict[tuple[int, int], ShardBatch] = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.path,))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __contains__(self, image: int) -> bool:
+        return bool(self._index.rows(np.array([image]))[1][0])
+
+    def __iter__(self) -> Iterator[int]:
+        return map(int, self.images)
+
+    def __getitem__(self, image: int) -> Regions:
+        """View the regions of one image.
+
+        Raises:
+            ImageNotFound: the store does not hold it.
+        """
+        at = int(self._rows([image])[0])
+        batch = self._batch(int(self._index.file[at]), int(self._index.batch[at]))
+        return batch.regions(int(self._index.row[at]))
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What the label and attribute numbers mean."""
+        return Vocabulary.read(self.path / VOCABULARY_NAME)
+
+    def num_regions(self, images: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Count the regions of each image, (B,) int32, without touching the shards.
+
+        Raises:
+            ImageNotFound: a number is not in the store; the message lists the first ten.
+        """
+        return self._index.num_regions[self._rows(images)]
+
+    def gather(
+        self,
+        images: np.ndarray | Sequence[int],
+        max_regions: int | None = None,
+        out: RegionBuffer | None = None,
+    ) -> RegionBatch:
+        """Read the regions of many images into one packed buffer.
+
+        Args:
+            images: (B,) image numbers, any order, repeats allowed.
+            max_regions: keep the first so many regions of an image, the detector's best.
+            out: memory to fill and return views of; allocated when omitted.
+
+        Returns:
+            The regions in the order asked for.
+
+        Raises:
+            ImageNotFound: a number is not in the store; the message lists the first ten.
+        """
+        if max_regions is not None and max_regions < 0:
+            raise InputError("max_regions", repr(max_regions), expected="0 or more, or None")
+        rows = self._rows(images)
+        counts = self._index.num_regions[rows]
+        if max_regions is not None:
+            counts = np.minimum(counts, max_regions)
+        ends = np.cumsum(counts, dtype=np.int64)
+        total = int(ends[-1]) if len(ends) else 0
+        buffer = RegionBuffer(self.dim) if out is None else out
+        buffer.reserve(total)
+        self._fill(buffer, rows, counts, ends - counts)
+        return RegionBatch(
+            images=self.images[rows],
+            features=buffer.features[:total],
+            boxes=buffer.boxes[:total],
+            labels=buffer.labels[:total],
+            scores=buffer.scores[:total],
+            cu_seqlens=np.concatenate([[0], ends]).astype(np.int32),
+            widths=self._index.width[rows],
+            heights=self._index.height[rows],
+        )
+
+    def verify(self) -> list[str]:
+        """Read everything and compare it with its hashes and with the index.
+
+        Returns:
+            One line for each damage, naming shard, batch and image; empty when all is well.
+        """
+        problems: list[str] = []
+        hashes = np.zeros((len(self), 16), np.uint8)
+        for file in range(len(self._index.files)):
+            numbers = np.unique(self._index.batch[self._index.file == file])
+            for number in numbers.tolist():
+                try:
+                    problems += self._verify_batch(file, number, hashes)
+                except FormatError as error:
+                    problems.append(str(error))
+        index = self._index
+        if not problems and self.content_hash != content_hash(
+            index.image, index.width, index.height, hashes
+        ):
+            problems.append(f"{self.path / INDEX_NAME}: content hash differs from the shards'")
+        return problems
+
+    def _verify_batch(self, file: int, number: int, hashes: np.ndarray) -> list[str]:
+        """Hash one record batch's rows into their places in ``hashes`` (N, 16)."""
+        batch, problems = self._batch(file, number), []
+        shard = self.path / self._index.files[file][0]
+        rows, _ = self._index.rows(batch.images)
+        for row, image in enumerate(batch.images.tolist()):
+            digest = np.frombuffer(batch.regions(row).xxh3(), np.uint8)
+            hashes[rows[row]] = digest
+            if not np.array_equal(digest, batch.hashes[row]):
+                problems.append(f"{shard}: batch {number}: image {image} was altered")
+        return problems
+
+    def _fill(
+        self, buffer: RegionBuffer, rows: np.ndarray, counts: np.ndarray, starts: np.ndarray
+    ) -> None:
+        """Copy every image to its place, record batch by record batch."""
+        file, number = self._index.file[rows], self._index.batch[rows]
+        order = np.lexsort((rows, number, file))
+        borders = np.flatnonzero(np.diff(file[order]) | np.diff(number[order])) + 1
+        for group in np.split(order, borders):
+            if not len(group):  # an empty batch splits into one empty group
+                continue
+            batch = self._batch(int(file[group[0]]), int(number[group[0]]))
+            first = self._index.first_region[rows[group]]
+            spans = zip(first.tolist(), counts[group].tolist(), starts[group].tolist(), strict=True)
+            for source, count, to in spans:
+                buffer.features[to : to + count] = batch.features[source : source + count]
+                buffer.boxes[to : to + count] = batch.boxes[source : source + count]
+                buffer.labels[to : to + count] = batch.labels[source : source + count]
+                buffer.scores[to : to + count] = batch.scores[source : source + count]
+
+    def _rows(self, images: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Find the images' places in the index, (B,) int64."""
+        wanted = np.asarray(images)
+        if wanted.size == 0:
+            return np.zeros(0, np.int64)
+        if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
+            found = f"{wanted.dtype} {wanted.shape}"
+            raise InputError("images", found, expected="one axis of whole numbers")
+        rows, there = self._index.rows(wanted)
+        if not there.all():
+            missing: list[object] = list(dict.fromkeys(wanted[~there].tolist()))
+            raise ImageNotFound(self.path, f"holds no image {first_ten(missing)}")
+        return rows
+
+    def _batch(self, file: int, number: int) -> ShardBatch:
+        batch = self._batches.get((file, number))
+        if batch is None:
+            shard = self._shard(file)
+            batch = shard.batch(number)
+            if not self._index.agrees(file, number, batch):
+                found = f"batch {number} is not what {INDEX_NAME} says"
+                raise FormatError(shard.path, found, do="run 'tonics run'")
+            self._batches[file, number] = batch
+        return batch
+
+    def _shard(self, file: int) -> Shard:
+        shard = self._shards.get(file)
+        if shard is None:
+            shard = self._shards[file] = Shard(self.path / self._index.files[file][0])
+        return shard
+
+    def _check_sizes(self) -> None:
+        """Compare files with the index: a map shorter than it claims is a bus error when read."""
+        for name, size in self._index.files:
+            path = self.path / name
+            try:
+                found = path.stat().st_size
+            except FileNotFoundError as error:
+                raise FormatError(path, "is missing", do="run 'tonics run'") from error
+            if found != size:
+                expected = f"{size} as {INDEX_NAME} says"
+                raise FormatError(path, f"{found} bytes", expected=expected, do="run 'tonics run'")
