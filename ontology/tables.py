@@ -1,0 +1,65 @@
+"""The curated tables of this package, read from the ``.tsv`` files beside it.
+
+Every file has a header line; ``#`` starts a comment line.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..artifact import hash_strings
+
+_FOLDER = Path(__file__).parent
+_FILES = ("senses.tsv", "words.tsv", "forms.tsv")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How an irregular surface form is read.
+
+    Attributes:
+        lemma: its lemma.
+        any_tag: the tagger often misses this form, so it is a noun whatever its tag.
+        counted: the lemma after a number or before "of" ("two glasses of wine"), else empty.
+    """
+
+    lemma: str
+    any_tag: bool
+    counted: str
+
+
+@functools.cache
+def curated_senses() -> dict[str, str]:
+    """Map a noun to the synset it has in captions (``senses.tsv``)."""
+    return {noun: synset for noun, synset, _why in _rows("senses.tsv")}
+
+
+@functools.cache
+def words(role: str) -> frozenset[str]:
+    """Return the words of one role of ``words.tsv``: ``frame`` or ``adjective``."""
+    return frozenset(word for word, its_role in _rows("words.tsv") if its_role == role)
+
+
+@functools.cache
+def forms() -> dict[str, Form]:
+    """Map an irregular surface form, in lower case, to its reading (``forms.tsv``)."""
+    return {
+        form: Form(lemma=lemma, any_tag=tags == "any", counted=counted)
+        for form, lemma, tags, counted in _rows("forms.tsv")
+    }
+
+
+@functools.cache
+def tables_fingerprint() -> str:
+    """Hash of all curated tables, for the identity of whatever they decide."""
+    return hash_strings((_FOLDER / name).read_text(encoding="utf-8") for name in _FILES)
+
+
+def _rows(name: str) -> Iterator[tuple[str, ...]]:
+    lines = (_FOLDER / name).read_text(encoding="utf-8").splitlines()
+    content = [line for line in lines if line and not line.startswith("#")]
+    for line in content[1:]:
+        yield tuple(line.split("\t"))
