@@ -1,6 +1,9 @@
-"""What consumes a plan: the plan itself, batch streaming, encoders, loss, trainer, evaluation."""
+"""What consumes a plan: the plan itself, batch streaming, encoders, loss, trainer, evaluation.
 
-from __future__ import annotations
+``Plan`` needs numpy and pyarrow. The rest is imported from its module, with torch:
+``tonics.train.stream.stream``, ``tonics.train.trainer.train``,
+``tonics.train.evaluation.evaluate``.
+"""
 
 from .plan import AlignedPlan, Plan
 

