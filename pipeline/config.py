@@ -7,17 +7,26 @@ into the identity of what they make; those in ``[runtime]`` are not.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    create_model,
+)
 
 from ..errors import ConfigError, InputError
 
 CONFIG_NAME = "tonics.toml"
+T = TypeVar("T")
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -175,14 +184,34 @@ def load_config(root: Path) -> Config:
     return config
 
 
-def _config_error(path: Path, error: ValidationError) -> ConfigError:
+def settings_of(kind: type[T], values: dict[str, Any], where: str) -> T:
+    """Make a settings dataclass of another room from a table of ``tonics.toml``.
+
+    Raises:
+        ConfigError: an unknown key or a value of the wrong kind.
+    """
+    hints, defaults = get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind)}
+    fields: dict[str, Any] = {
+        name: (hints[name], ... if field.default is dataclasses.MISSING else field.default)
+        for name, field in defaults.items()
+    }
+    model = create_model(kind.__name__, __base__=Section, **fields)
+    try:
+        return kind(**dict(model.model_validate(values)))
+    except ValidationError as error:
+        raise _config_error(where, error, model) from error
+
+
+def _config_error(
+    path: object, error: ValidationError, model: type[BaseModel] | None = None
+) -> ConfigError:
     """Say the first thing that is wrong; name the key, the value and what is allowed."""
     first, more = error.errors()[0], error.error_count() - 1
     keys = [str(part) for part in first["loc"]]
     key, value = ".".join(keys), first["input"]
     rest = f"; and {more} more" if more else ""
     if first["type"] == "extra_forbidden":
-        allowed = _keys_at(Config, keys[:-1])
+        allowed = _keys_at(model or Config, keys[:-1])
         close = difflib.get_close_matches(keys[-1], allowed, 1)
         hint = f"did you mean {close[0]!r}?" if close else "remove it"
         found = f"unknown key {keys[-1]!r}"
@@ -214,7 +243,7 @@ def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _check_references(path: Path, config: Config) -> None:
-    """Refuse a plan of features that are not there, a run of a plan that is not there, and so on."""
+    """Refuse a plan of features that are not there, a run of a missing plan, and so on."""
 
     def known(key: str, value: str, names: dict[str, Any], section: str) -> None:
         if value not in names:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact import Manifest, Output, hash_json, remove_leftovers
-from ..errors import InputError, TonicsError, TooManyRejects
+from ..errors import InputError
 from .dataset import Dataset
 from .engine import map_shards, worker_count
 from .lock import locked
@@ -19,6 +19,7 @@ from .stage import (
     Stage,
     add_counts,
     by_reason,
+    check_rejects,
     manifest_file,
     rejected_file,
     write_rejects,
@@ -198,9 +199,12 @@ def _make(
     rows = {s.name: s.rows for s in shards}
     made = []
     with (progress or Progress()).task(stage.key, sum(rows.values())) as advance:
-        for manifest in map_shards(stage, shards, worker_count(workers)):
+        if stage.reports:
+            stage.advance = advance
+        for manifest in map_shards(stage, shards, worker_count(workers) if stage.parallel else 1):
             made.append(manifest)
-            advance(rows[manifest.shard], sum(manifest.counts["rejected"].values()))
+            if not stage.reports:
+                advance(rows[manifest.shard], sum(manifest.counts["rejected"].values()))
     return made
 
 
@@ -257,17 +261,8 @@ def _refuse_to_discard(stage: Stage, stale: Sequence[Stale]) -> None:
 
 
 def _check_rejects(stage: Stage, shards: Sequence[Manifest]) -> None:
-    rows = sum(m.counts["in"] for m in shards)
     reasons = add_counts(m.counts["rejected"] for m in shards)
-    count = sum(reasons.values())
-    if rows and count > stage.max_rejected * rows:
-        listed = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
-        raise TooManyRejects(
-            stage.key,
-            f"rejected {count:,} of {rows:,} inputs ({listed})",
-            expected=f"at most {stage.max_rejected:.0%}",
-            do=f"see {stage.dataset.rejected}; mend the inputs, or raise max_rejected",
-        )
+    check_rejects(stage, sum(m.counts["in"] for m in shards), reasons)
 
 
 def _remove_orphans(stage: Stage, keep: Sequence[Manifest]) -> None:
@@ -289,6 +284,7 @@ def forget(stage: Stage) -> None:
     """Drop the manifests of a stage, so that all of it is made again."""
     for file in manifest_file(stage.dataset, stage.key).parent.glob("*.json"):
         file.unlink()
+    stage.discard()
 
 
 def verify_stage(dataset: Dataset, key: str) -> list[str]:
@@ -301,11 +297,3 @@ def verify_stage(dataset: Dataset, key: str) -> list[str]:
             continue
         problems += [f"{key}: {p}" for o in manifest.outputs if (p := o.damaged(dataset.root))]
     return problems
-
-
-def require_done(stage: Stage) -> Manifest:
-    """The manifest of a stage that must be up to date before another reads it."""
-    merged = Manifest.read(manifest_file(stage.dataset, stage.key))
-    if merged is None:
-        raise TonicsError(stage.key, "has not been made yet", do="run 'tonics run'")
-    return merged

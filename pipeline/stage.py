@@ -1,4 +1,4 @@
-"""What a stage is: a function of its settings and its inputs on disk to one artefact, shard by shard.
+"""What a stage is: a function of its settings and inputs on disk to one artefact, by shards.
 
 A stage says which shards it has (``shards``), what decides each one's content (``identity``),
 makes one (``make``), and joins them (``merge``). Everything else - finding what is stale and why,
@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from ..artifact import Manifest
+from ..errors import StaleInput, TooManyRejects
 from .dataset import REJECTED_SCHEMA, Dataset, write_table
+from .progress import Advance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,49 +71,73 @@ class Estimate:
     bytes: float
 
 
-@runtime_checkable
-class Stage(Protocol):
-    """The contract; an instance is small, picklable and may be sent to another process.
+class Stage:
+    """The contract; an instance is small and may be sent to another process.
 
     Attributes:
-        key: ``extract/grid`` - the stage's kind, and the name of what it makes if there can be
-            several.
-        inputs: keys of the stages it reads from.
+        kind: the command that runs it: ``extract``. key: ``extract/grid``, kind and name.
         max_rejected: the share of inputs it may reject before it stops with an error.
         renewable: identity keys that may change without asking; None means all. A change of any
             other key would throw finished work away, and needs ``--rebuild``.
-        folder: where its files lie; half-written ones are cleaned up below it.
+        estimate: what a row costs where nothing was measured yet.
+        parallel: whether several processes may make its shards.
+        reports: whether it calls ``advance`` itself while it makes a shard (in this process).
     """
 
-    dataset: Dataset
-    key: str
-    inputs: tuple[str, ...]
-    max_rejected: float
-    renewable: frozenset[str] | None
-    estimate: Estimate
+    kind: ClassVar[str]
+    renewable: ClassVar[frozenset[str] | None] = None
+    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.0, bytes=0.0)
+    parallel: ClassVar[bool] = True
+    reports: ClassVar[bool] = False
+    max_rejected: float = 1.0
+
+    def __init__(self, dataset: Dataset, name: str = "") -> None:
+        self.dataset, self.name = dataset, name
+        self.advance: Advance = lambda rows, rejected: None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"dataset": self.dataset, "name": self.name}  # caches stay behind
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
     @property
-    def folder(self) -> Path: ...
+    def key(self) -> str:
+        """Kind and name."""
+        return f"{self.kind}/{self.name}" if self.name else self.kind
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Keys of the stages it reads from."""
+        return ()
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie; half-written ones are cleaned up below it."""
+        raise NotImplementedError
 
     def shards(self) -> list[Shard]:
         """All shards, in order, as the inputs now on disk demand them."""
-        ...
+        return [Shard(name="all", rows=1)]
 
     def identity(self, shard: Shard) -> dict[str, Any]:
         """Everything that decides the shard's content, by name, JSON values only."""
-        ...
+        raise NotImplementedError
 
     def make(self, shard: Shard) -> Made:
         """Make one shard, atomically; called in any process, in any order."""
-        ...
+        raise NotImplementedError
 
     def merge_identity(self) -> dict[str, Any]:
         """What decides the merged files beyond the shards themselves."""
-        ...
+        return {}
 
     def merge(self, shards: Sequence[Manifest]) -> Made:
         """Join the finished shards: write the files that speak of all of them."""
-        ...
+        return Made()
+
+    def discard(self) -> None:
+        """Drop whatever would carry over into a rebuild (``--rebuild``); usually nothing."""
 
 
 def kind_of(key: str) -> str:
@@ -126,6 +152,19 @@ def kind_of(key: str) -> str:
 def manifest_file(dataset: Dataset, key: str, shard: str = "stage") -> Path:
     """Where the manifest of a shard, or of the whole stage, lies."""
     return dataset.state / "manifests" / key / f"{shard}.json"
+
+
+def require_done(dataset: Dataset, key: str) -> Manifest:
+    """The manifest of a stage that must be finished before another reads from it.
+
+    Raises:
+        StaleInput: it is not.
+    """
+    merged = Manifest.read(manifest_file(dataset, key))
+    if merged is None:
+        do = f"run 'tonics {key.replace('/', ' ')}' first, or 'tonics run' for everything"
+        raise StaleInput(key, "has not been made yet", do=do)
+    return merged
 
 
 def rejected_file(dataset: Dataset, key: str, shard: str) -> Path:
@@ -165,6 +204,23 @@ def add_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     for one in counts:
         total.update(one)
     return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+
+
+def check_rejects(stage: Stage, rows: int, reasons: Mapping[str, int]) -> None:
+    """Stop a stage that rejects more than its share.
+
+    Raises:
+        TooManyRejects: with the counts by reason, and where the inputs are listed.
+    """
+    count = sum(reasons.values())
+    if count > stage.max_rejected * rows:
+        listed = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
+        raise TooManyRejects(
+            stage.key,
+            f"rejected {count:,} of {rows:,} inputs ({listed})",
+            expected=f"at most {stage.max_rejected:.0%}",
+            do=f"see {stage.dataset.rejected}; mend the inputs, or raise max_rejected",
+        )
 
 
 def row_shards(rows: int, size: int) -> list[Shard]:

@@ -1,0 +1,1 @@
+"""The stages, one module each; ``graph.py`` says in which order they stand."""

@@ -1,0 +1,112 @@
+"""Which pairs a plan may use, and which of them must not meet in a batch."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...errors import InputError
+from ...features import FeatureStore
+from ..dataset import rows_hash
+
+_NOT_WORDS = re.compile(r"[^\w]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objects:
+    """The ontology as a builder sees it.
+
+    Attributes:
+        names: synset of each object; parents come before children.
+        parent: (n,) int32, -1 for the root. depth: (n,) int32, 0 for the root.
+        starts, members: the deepest objects of eligible row r are
+            ``members[starts[r]:starts[r + 1]]``.
+    """
+
+    names: list[str]
+    parent: np.ndarray
+    depth: np.ndarray
+    starts: np.ndarray
+    members: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eligible:
+    """The pairs a plan may use; builders speak of them by row.
+
+    Attributes:
+        table: pair, pair_key, image, image_id, caption, split, caption_hash; by pair number.
+        image: (n,) int64 group of the image's content: two of one group never share a batch.
+        objects: present when a builder needs it.
+    """
+
+    table: pa.Table
+    image: np.ndarray
+    objects: Objects | None = None
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @cached_property
+    def pair(self) -> np.ndarray:
+        """(n,) int64 pair numbers, increasing."""
+        return self.table.column("pair").to_numpy()
+
+    @cached_property
+    def caption(self) -> np.ndarray:
+        """(n,) int64 group of the folded caption: two of one group never share a batch."""
+        folded = pa.array([fold(c) for c in self.table.column("caption").to_pylist()], pa.string())
+        return _groups(folded)
+
+    @cached_property
+    def num_images(self) -> int:
+        """How many different images there are."""
+        return len(np.unique(self.image))
+
+    def content_hash(self) -> str:
+        """What makes two plans be of the same pairs."""
+        return rows_hash(self.table, ["pair", "pair_key", "image", "caption_hash"])
+
+
+def fold(caption: str) -> str:
+    """Reduce a caption to what tells it from another: no case, punctuation or spacing.
+
+    >>> fold("A dog,  on a  sofa.") == fold("a dog on a SOFA")
+    True
+    """
+    return _NOT_WORDS.sub(" ", unicodedata.normalize("NFKC", caption).casefold()).strip()
+
+
+def find_eligible(pairs: pa.Table, images: pa.Table, store: FeatureStore, split: str) -> Eligible:
+    """Choose the pairs of one split whose image is in the feature store.
+
+    Raises:
+        InputError: there are none; the message says which condition removed them.
+    """
+    in_split = pc.equal(pairs.column("split"), split)
+    stored = pc.is_in(pairs.column("image"), value_set=pa.array(store.images))
+    table = pairs.filter(pc.and_(in_split, stored)).sort_by("pair")
+    if table.num_rows == 0:
+        splits = sorted(set(pairs.column("split").to_pylist()))
+        raise InputError(
+            "plan",
+            f"no eligible pair: {pc.sum(in_split).as_py() or 0:,} of {pairs.num_rows:,} pairs are "
+            f"in split {split!r}, {pc.sum(stored).as_py() or 0:,} have features",
+            expected=f"a split of {splits}",
+            do="check split and features of the plan in tonics.toml",
+        )
+    image = table.column("image").to_numpy()
+    image_ids = images.column("image_id").take(pa.array(image))
+    content = _groups(images.column("content_hash").combine_chunks())
+    return Eligible(table=table.append_column("image_id", image_ids), image=content[image])
+
+
+def _groups(values: pa.Array) -> np.ndarray:
+    """Number equal values alike, in order of first appearance."""
+    return values.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)

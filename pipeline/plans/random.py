@@ -1,0 +1,25 @@
+"""``random``: a uniform draw under the constraints; the baseline every plan is compared with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..config import Section
+from .builder import Batched, Builder
+from .eligible import Eligible
+from .fill import fill
+
+
+class Params(Section):
+    """It takes no settings."""
+
+
+def build(
+    eligible: Eligible, rows: np.ndarray, size: int, params: Params, rng: np.random.Generator
+) -> Batched:
+    """Shuffle the rows and cut them."""
+    batches, left = fill(eligible, rng.permutation(rows), size)
+    return Batched(rows=batches, node=np.full(len(batches), -1, np.int32), left=left)
+
+
+BUILDER = Builder(name="random", build=build, params=Params)

@@ -1,0 +1,63 @@
+"""COCO's ``captions_*.json``: images and annotations joined by image id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ..config import Source
+from .row import Captioned
+
+
+def read_coco(path: Path, source: Source) -> Iterator[Captioned]:
+    """Read a COCO caption file, in the order of its annotations.
+
+    The image id is COCO's number as text. Images without captions are not yielded. An annotation
+    of an image the file does not list, and an image id listed twice with different files, are rows
+    with a problem.
+    """
+    raw = _load(path)
+    files: dict[str, str] = {}
+    ambiguous = set()
+    for image in raw["images"]:
+        image_id, name = str(image["id"]), str(image["file_name"])
+        if files.setdefault(image_id, name) != name:
+            ambiguous.add(image_id)
+    for note in raw["annotations"]:
+        image_id = str(note["image_id"])
+        problem = ""
+        if image_id not in files:
+            problem = "image not listed"
+        elif image_id in ambiguous:
+            problem = "image id listed twice"
+        yield Captioned(
+            image_id=image_id,
+            path=files.get(image_id, ""),
+            caption=str(note["caption"]),
+            where=f"{path.name}:annotation {note.get('id', '?')}",
+            problem=problem,
+        )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    wanted = (
+        "COCO captions: {'images': [{'id', 'file_name'}], 'annotations': [{'image_id', 'caption'}]}"
+    )
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise InputError(path, f"not valid JSON ({error})", expected=wanted) from error
+    needed = {"images": ("id", "file_name"), "annotations": ("image_id", "caption")}
+    for key, fields in needed.items():
+        rows = raw.get(key) if isinstance(raw, dict) else None
+        if not isinstance(rows, list):
+            found = f"no list {key!r}" if isinstance(raw, dict) else f"a JSON {type(raw).__name__}"
+            raise InputError(path, found, expected=wanted)
+        for number, row in enumerate(rows):
+            if not isinstance(row, dict) or any(f not in row for f in fields):
+                raise InputError(path, f"{key}[{number}] is {str(row)[:80]!r}", expected=wanted)
+    return raw

@@ -1,0 +1,93 @@
+"""Tables with named columns: csv, tsv and jsonl; which column is what stands in ``tonics.toml``."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigError
+from ..config import Source
+from .row import Captioned, broken, numbered_lines
+
+_FIELD_LIMIT = 10_000_000
+
+
+def read_csv(path: Path, source: Source) -> Iterator[Captioned]:
+    """Read a comma-separated table with a header line; quoted fields may span lines."""
+    yield from _read_delimited(path, source, delimiter=",")
+
+
+def read_tsv(path: Path, source: Source) -> Iterator[Captioned]:
+    """Read a tab-separated table with a header line; quotes are ordinary characters."""
+    yield from _read_delimited(path, source, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def read_jsonl(path: Path, source: Source) -> Iterator[Captioned]:
+    """Read one JSON object a line; the caption may be a text or a list of texts."""
+    seen_columns = False
+    for number, line in numbered_lines(path):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            yield broken(path, number, "not valid JSON")
+            continue
+        if not isinstance(row, dict):
+            yield broken(path, number, "not a JSON object")
+            continue
+        if not seen_columns:
+            _check_columns(path, source, list(row))
+            seen_columns = True
+        captions = row.get(source.columns.caption)
+        for caption in captions if isinstance(captions, list) else [captions]:
+            yield _captioned(path, number, source, row, caption)
+
+
+def _read_delimited(path: Path, source: Source, **dialect: Any) -> Iterator[Captioned]:
+    csv.field_size_limit(_FIELD_LIMIT)
+    text = (line for _, line in numbered_lines(path))
+    if dialect["delimiter"] == ",":  # a quoted field may hold line ends
+        text = (line + "\n" for line in text)
+    reader = csv.reader(text, **dialect)
+    header = [name.strip() for name in next(reader, [])]
+    _check_columns(path, source, header)
+    for values in reader:
+        if len(values) != len(header):
+            yield broken(path, reader.line_num, f"{len(values)} fields, not {len(header)}")
+            continue
+        row = dict(zip(header, values, strict=True))
+        yield _captioned(path, reader.line_num, source, row, row[source.columns.caption])
+
+
+def _captioned(
+    path: Path, number: int, source: Source, row: dict[str, Any], caption: Any
+) -> Captioned:
+    columns, where = source.columns, f"{path.name}:{number}"
+    image = row.get(columns.image)
+    if image is None or image == "":
+        return broken(path, number, "no image named")
+    image_id = row.get(columns.image_id) if columns.image_id else image
+    split = row.get(columns.split) if columns.split else ""
+    return Captioned(
+        image_id=str(image if image_id is None else image_id),
+        path=str(image),
+        caption=caption if isinstance(caption, str) else "",
+        split=str(split or ""),
+        where=where,
+    )
+
+
+def _check_columns(path: Path, source: Source, header: Sequence[str]) -> None:
+    for key, name in source.columns.model_dump().items():
+        if name and name not in header:
+            close = difflib.get_close_matches(name, header, 1)
+            raise ConfigError(
+                f"{path}: column for {key}",
+                f"no column {name!r}",
+                expected=f"one of {list(header)!r}",
+                do=f"set columns.{key} = {(close or list(header) or ['...'])[0]!r} for this source "
+                "in tonics.toml",
+            )

@@ -1,0 +1,120 @@
+"""Embed: captions become vectors, ``embeddings/NAME/NNNNN.npy``, a row a pair."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from ...artifact import Manifest, atomic_file
+from ...errors import StaleInput
+from ...train.encoders import TextEncoder, encoder_fingerprint, load_text_encoder
+from ..config import Embedding
+from ..dataset import Dataset, rows_hash
+from ..engine import one_torch_thread
+from ..stage import Estimate, Made, Shard, Stage, row_shards
+from .extract import device_of
+
+
+class EmbedStage(Stage):
+    """Runs a text encoder over the captions; inputs are pairs."""
+
+    kind: ClassVar[str] = "embed"
+    renewable: ClassVar[frozenset[str] | None] = frozenset({"rows"})
+    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.01, bytes=768)
+
+    @property
+    def config(self) -> Embedding:
+        """The section ``[embeddings.NAME]``."""
+        return self.dataset.config.embeddings[self.name]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ("ingest",)
+
+    @property
+    def folder(self) -> Path:
+        return self.dataset.embeddings(self.name)
+
+    @cached_property
+    def pairs(self) -> pa.Table:
+        """pairs.parquet"""
+        return self.dataset.pairs()
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the vectors: the encoder's files."""
+        return encoder_fingerprint(self.config.encoder, self.config.revision or None)
+
+    def shards(self) -> list[Shard]:
+        return row_shards(self.pairs.num_rows, self.config.shard_pairs)
+
+    def identity(self, shard: Shard) -> dict[str, Any]:
+        start, stop = shard.work
+        rows = self.pairs.slice(start, stop - start)
+        return {
+            "rows": rows_hash(rows, ["pair", "caption_hash"]),
+            "encoder": {"name": self.config.encoder, **self.fingerprint},
+            "settings": {
+                "max_tokens": self.config.max_tokens,
+                "shard_pairs": self.config.shard_pairs,
+            },
+        }
+
+    def make(self, shard: Shard) -> Made:
+        start, stop = shard.work
+        captions = self.pairs.column("caption").slice(start, stop - start).to_pylist()
+        encoder = _encoder(self.config.encoder, self.config.revision, device_of(self.dataset))
+        with one_torch_thread():
+            vectors = encoder.encode(captions, max_tokens=self.config.max_tokens)
+        output = self.folder / f"{shard.name}.npy"
+        with atomic_file(output) as tmp, tmp.open("wb") as file:
+            np.save(file, vectors.astype(np.float16))
+        return Made(outputs=[output], rows=len(vectors), counts={"dim": vectors.shape[1]})
+
+    def merge(self, shards: Sequence[Manifest]) -> Made:
+        return Made(counts={"dim": shards[0].counts["dim"] if shards else 0})
+
+
+class Vectors:
+    """The vectors of a set, by pair number: memory-mapped files with a row a pair.
+
+    Raises:
+        StaleInput: (when made) the set has not been computed.
+    """
+
+    def __init__(self, dataset: Dataset, name: str) -> None:
+        files = sorted(dataset.embeddings(name).glob("[0-9]*.npy"))
+        if not files:
+            folder = dataset.embeddings(name)
+            raise StaleInput(folder, "no caption vectors here", do=f"run 'tonics embed {name}'")
+        self.parts = [np.load(file, mmap_mode="r") for file in files]
+        self.starts = np.cumsum([0, *(len(part) for part in self.parts)])
+        self.dim = int(self.parts[0].shape[1])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __call__(self, pairs: np.ndarray) -> np.ndarray:
+        """Read the vectors of pairs, any order, repeats allowed: (n, dim) float16."""
+        pairs = np.asarray(pairs)
+        if len(pairs) and not 0 <= pairs.min() <= pairs.max() < len(self):
+            found = f"pairs up to {pairs.max()}, vectors of {len(self)}"
+            raise StaleInput("embeddings", found, do="run 'tonics embed'")
+        out = np.empty((len(pairs), self.dim), np.float16)
+        part_of = np.searchsorted(self.starts, pairs, side="right") - 1
+        for part in np.unique(part_of):
+            rows = np.flatnonzero(part_of == part)
+            out[rows] = self.parts[part][pairs[rows] - self.starts[part]]
+        return out
+
+
+@functools.lru_cache(maxsize=1)
+def _encoder(name: str, revision: str, device: str) -> TextEncoder:
+    tokenizer, model = load_text_encoder(name, revision or None)
+    return TextEncoder(tokenizer, model, device)

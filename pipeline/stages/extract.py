@@ -1,0 +1,150 @@
+"""Extract: the images of a dataset become a feature store, ``features/NAME``."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from ...artifact import Manifest, atomic_file
+from ...errors import TonicsError
+from ...features import FeatureStore
+from ...features.detector import Detector, Vocabulary, load_detector
+from ...features.images import BadImage, open_image
+from ...features.regions import Regions
+from ...features.writer import write_index, write_shard
+from ..config import Features
+from ..dataset import Dataset, rows_hash
+from ..engine import one_torch_thread
+from ..stage import Estimate, Made, Reject, Shard, Stage, row_shards
+
+
+class ExtractStage(Stage):
+    """Runs a detector over the images; inputs are images."""
+
+    kind: ClassVar[str] = "extract"
+    renewable: ClassVar[frozenset[str] | None] = frozenset({"rows"})
+    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.08, bytes=80_000)
+
+    @property
+    def config(self) -> Features:
+        """The section ``[features.NAME]``."""
+        return self.dataset.config.features[self.name]
+
+    @property
+    def max_rejected(self) -> float:  # type: ignore[override]
+        return self.config.max_rejected
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ("ingest",)
+
+    @property
+    def folder(self) -> Path:
+        return self.dataset.features(self.name)
+
+    @cached_property
+    def images(self) -> pa.Table:
+        """images.parquet"""
+        return self.dataset.images()
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """What decides the detector's numbers."""
+        return self.detector.fingerprint()
+
+    @property
+    def detector(self) -> Detector:
+        """The detector, loaded once a process."""
+        settings = json.dumps(self.config.settings, sort_keys=True)
+        return _detector(self.config.detector, settings, device_of(self.dataset))
+
+    def shards(self) -> list[Shard]:
+        return row_shards(self.images.num_rows, self.config.shard_images)
+
+    def identity(self, shard: Shard) -> dict[str, Any]:
+        start, stop = shard.work
+        columns = ["image", "path", "content_hash"]
+        return {
+            "rows": rows_hash(self.images.slice(start, stop - start), columns),
+            "detector": {"name": self.config.detector, **self.fingerprint},
+            "settings": {"shard_images": self.config.shard_images},
+        }
+
+    def make(self, shard: Shard) -> Made:
+        start, stop = shard.work
+        rows = self.images.slice(start, stop - start).to_pylist()
+        rejects: list[Reject] = []
+        output = self.folder / f"{shard.name}.arrow"
+        with one_torch_thread(), atomic_file(output) as tmp:
+            count = write_shard(tmp, self._detect(rows, rejects), dim=self.detector.dim)
+        return Made(outputs=[output], rows=count, rejected=rejects)
+
+    def _detect(
+        self, rows: Sequence[dict[str, Any]], rejects: list[Reject]
+    ) -> Iterator[tuple[int, Regions]]:
+        """Decode and detect in batches that depend on the shard alone."""
+        size = self.detector.batch_size
+        for start in range(0, len(rows), size):
+            numbers, images = [], []
+            for row in rows[start : start + size]:
+                image = self._open(row, rejects)
+                if image is not None:
+                    numbers.append(row["image"])
+                    images.append(image)
+            if images:
+                yield from zip(numbers, self.detector(images), strict=True)
+
+    def _open(self, row: dict[str, Any], rejects: list[Reject]) -> Any:
+        path = self.dataset.image_root / row["path"]
+        try:
+            return open_image(path, self.dataset.config.ingest.max_pixels)
+        except BadImage as error:
+            rejects.append(Reject(where=row["image_id"], reason=error.reason, detail=str(error)))
+            return None
+
+    def merge(self, shards: Sequence[Manifest]) -> Made:
+        write_index(self.folder, self.detector.vocabulary)
+        store = FeatureStore(self.folder)
+        regions = int(store.num_regions(store.images).sum())
+        return Made(
+            outputs=[self.folder / "index.arrow", self.folder / "vocabulary.json"],
+            counts={"regions": regions, "dim": store.dim, "content_hash": store.content_hash},
+        )
+
+
+def device_of(dataset: Dataset) -> str:
+    """Where to compute: as configured, else a GPU when there is one."""
+    device = dataset.config.runtime.device
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_store(dataset: Dataset, name: str) -> FeatureStore:
+    """Open a feature set of the dataset.
+
+    Raises:
+        TonicsError: it has not been made.
+    """
+    folder = dataset.features(name)
+    if not (folder / "index.arrow").exists():
+        raise TonicsError(folder, "no feature store here", do=f"run 'tonics extract {name}'")
+    return FeatureStore(folder)
+
+
+def vocabulary_of(dataset: Dataset, name: str) -> Vocabulary:
+    """The label names of a feature set."""
+    return Vocabulary.read(dataset.features(name) / "vocabulary.json")
+
+
+@functools.lru_cache(maxsize=2)
+def _detector(name: str, settings: str, device: str) -> Detector:
+    return load_detector(name, json.loads(settings), device)

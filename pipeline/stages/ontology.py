@@ -1,0 +1,78 @@
+"""Ontology: nouns, pairs and images become ``ontology.duckdb``."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow.parquet as pq
+
+from ... import __version__
+from ...artifact import Manifest, atomic_file, hash_json
+from ...ontology.database import build_database, schema_fingerprint
+from ...ontology.senses import senses_fingerprint
+from ...ontology.wordnet import open_wordnet
+from ..dataset import rows_hash
+from ..stage import Estimate, Made, Shard, Stage, require_done
+
+
+class OntologyStage(Stage):
+    """Builds the database from all shards of nouns at once; inputs are pairs."""
+
+    kind: ClassVar[str] = "ontology"
+    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.0002, bytes=400)
+    parallel: ClassVar[bool] = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ("parse", "ingest")
+
+    @property
+    def folder(self) -> Path:
+        return self.dataset.root / "ontology"  # holds nothing; the file lies beside it
+
+    @cached_property
+    def parsed(self) -> Manifest:
+        """The manifest of the parse stage."""
+        return require_done(self.dataset, "parse")
+
+    @property
+    def noun_files(self) -> list[Path]:
+        """The noun tables, in order."""
+        return sorted(self.dataset.nouns.glob("[0-9]*.parquet"))
+
+    def shards(self) -> list[Shard]:
+        rows = pq.read_metadata(self.dataset.pairs_file).num_rows
+        return [Shard(name="all", rows=rows)]
+
+    def identity(self, shard: Shard) -> dict[str, Any]:
+        pairs, images = self.dataset.pairs(), self.dataset.images()
+        return {
+            "nouns": self.parsed.identity["shards"],
+            "pairs": rows_hash(pairs, ["pair", "pair_key", "image", "split", "caption_hash"]),
+            "images": rows_hash(images, ["image", "image_id", "content_hash"]),
+            "wordnet": open_wordnet().fingerprint,
+            "senses": senses_fingerprint(),
+            "schema": schema_fingerprint(),
+            "settings": self.dataset.config.ontology.model_dump(),
+        }
+
+    def make(self, shard: Shard) -> Made:
+        identity = self.identity(shard)
+        output = self.dataset.ontology_file
+        with atomic_file(output) as tmp:
+            counts = build_database(
+                tmp,
+                nouns=self.noun_files,
+                pairs=self.dataset.pairs_file,
+                images=self.dataset.images_file,
+                wordnet=open_wordnet(),
+                min_images=self.dataset.config.ontology.min_images,
+                versions={"tonics": __version__, "inputs": hash_json(identity)},
+            )
+        return Made(outputs=[output], rows=shard.rows, counts=counts)
+
+    def merge(self, shards: Any) -> Made:
+        skip = ("in", "out", "rejected", "ignored")
+        return Made(counts={k: v for k, v in shards[0].counts.items() if k not in skip})

@@ -1,0 +1,74 @@
+"""Parse: captions become nouns, ``nouns/NNNNN.parquet``."""
+
+from __future__ import annotations
+
+import functools
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from ...ontology.nouns import find_nouns, load_parser, parser_fingerprint
+from ...ontology.wordnet import open_wordnet
+from ..dataset import rows_hash, write_table
+from ..stage import Estimate, Made, Shard, Stage, row_shards
+
+
+class ParseStage(Stage):
+    """Finds the nouns of every caption; inputs are pairs."""
+
+    kind: ClassVar[str] = "parse"
+    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.001, bytes=30)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ("ingest",)
+
+    @property
+    def folder(self) -> Path:
+        return self.dataset.nouns
+
+    @cached_property
+    def pairs(self) -> pa.Table:
+        """pairs.parquet"""
+        return self.dataset.pairs()
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides which nouns are found: the spaCy pipeline, our rules, WordNet."""
+        parser = parser_fingerprint(self.dataset.config.nouns.parser)
+        return {**parser, "wordnet": open_wordnet().fingerprint}
+
+    def shards(self) -> list[Shard]:
+        return row_shards(self.pairs.num_rows, self.dataset.config.nouns.shard_pairs)
+
+    def identity(self, shard: Shard) -> dict[str, Any]:
+        start, stop = shard.work
+        rows = self.pairs.slice(start, stop - start)
+        return {
+            "rows": rows_hash(rows, ["pair", "caption_hash"]),
+            "parser": {"name": self.dataset.config.nouns.parser, **self.fingerprint},
+            "settings": {"shard_pairs": self.dataset.config.nouns.shard_pairs},
+        }
+
+    def make(self, shard: Shard) -> Made:
+        start, stop = shard.work
+        rows = self.pairs.slice(start, stop - start)
+        nouns = find_nouns(
+            _parser(self.dataset.config.nouns.parser),
+            rows.column("pair").to_pylist(),
+            rows.column("caption").to_pylist(),
+            known=open_wordnet().knows,
+        )
+        output = self.folder / f"{shard.name}.parquet"
+        write_table(output, nouns)
+        return Made(outputs=[output], rows=rows.num_rows, counts={"nouns": nouns.num_rows})
+
+    def merge(self, shards: Any) -> Made:
+        return Made(counts={"nouns": sum(m.counts["nouns"] for m in shards)})
+
+
+@functools.lru_cache(maxsize=1)
+def _parser(name: str) -> Any:
+    return load_parser(name)

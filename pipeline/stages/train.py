@@ -1,0 +1,118 @@
+"""Train: a plan, a feature store and caption vectors become a model, ``runs/NAME``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ...artifact import Manifest
+from ...train.config import TrainConfig
+from ...train.encoders import encoder_fingerprint
+from ...train.plan import Plan
+from .. import config as configs
+from ..stage import Estimate, Made, Shard, Stage, require_done
+from .embed import Vectors
+from .extract import device_of, load_store
+
+
+class TrainStage(Stage):
+    """Runs the trainer over a plan; inputs are batches."""
+
+    kind: ClassVar[str] = "train"
+    renewable: ClassVar[frozenset[str] | None] = frozenset()
+    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.05, bytes=0)
+    parallel: ClassVar[bool] = False
+    reports: ClassVar[bool] = True
+
+    @property
+    def config(self) -> configs.Run:
+        """The section ``[runs.NAME]``."""
+        return self.dataset.config.runs[self.name]
+
+    @property
+    def plan_config(self) -> configs.Plan:
+        """The section of the run's plan."""
+        return self.dataset.config.plans[self.config.plan]
+
+    @cached_property
+    def settings(self) -> TrainConfig:
+        """The trainer's own settings, checked; the text tower follows from ``embeddings``."""
+        where = f"{self.dataset.root / configs.CONFIG_NAME}: runs.{self.name}.train"
+        text = "frozen" if self.config.embeddings else "finetune"
+        return configs.settings_of(TrainConfig, {**self.config.train, "text": text}, where)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        found = [f"plan/{self.config.plan}", f"extract/{self.plan_config.features}"]
+        if self.config.embeddings:
+            found.append(f"embed/{self.config.embeddings}")
+        return tuple(found)
+
+    @property
+    def folder(self) -> Path:
+        return self.dataset.run(self.name)
+
+    def shards(self) -> list[Shard]:
+        batches = require_done(self.dataset, f"plan/{self.config.plan}").counts["batches"]
+        return [Shard(name="all", rows=self.settings.steps or batches)]
+
+    def identity(self, shard: Shard) -> dict[str, Any]:
+        features = require_done(self.dataset, f"extract/{self.plan_config.features}")
+        return {
+            "plan": require_done(self.dataset, f"plan/{self.config.plan}").counts["plan_id"],
+            "features": features.counts["content_hash"],
+            "texts": texts_identity(self),
+            "settings": self.settings.identity(),
+        }
+
+    def make(self, shard: Shard) -> Made:
+        from ...train.trainer import train
+
+        done = 0
+
+        def progress(step: int, total: int, metrics: Any) -> None:
+            nonlocal done
+            self.advance(step - done, 0)
+            done = step
+
+        result = train(
+            self.settings,
+            Plan(self.dataset.plan(self.config.plan)),
+            load_store(self.dataset, self.plan_config.features),
+            cached_texts(self),
+            self.folder,
+            device=device_of(self.dataset),
+            progress=progress,
+        )
+        files = [self.folder / "model.safetensors", self.folder / "config.json"]
+        if self.settings.text == "finetune":
+            files += sorted(p for p in (self.folder / "encoder").iterdir() if p.is_file())
+        counts = {"parameters": result.parameters, "steps": result.steps}
+        return Made(outputs=files, rows=result.steps, counts=counts)
+
+    def merge(self, shards: Sequence[Manifest]) -> Made:
+        return Made(counts={k: shards[0].counts[k] for k in ("parameters", "steps")})
+
+    def discard(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def cached_texts(stage: TrainStage) -> Any:
+    """The caption vectors of a run with a frozen text tower, else None."""
+    if not stage.config.embeddings:
+        return None
+    from ...train.stream import CachedTexts
+
+    vectors = Vectors(stage.dataset, stage.config.embeddings)
+    return CachedTexts(vectors, dim=vectors.dim, identity=texts_identity(stage))
+
+
+def texts_identity(stage: TrainStage) -> str | dict[str, Any]:
+    """What decides the text side: the vectors, or the encoder that is fine-tuned."""
+    if stage.config.embeddings:
+        done = require_done(stage.dataset, f"embed/{stage.config.embeddings}")
+        return str(done.identity["shards"])
+    return encoder_fingerprint(stage.settings.encoder, stage.settings.encoder_revision)
