@@ -1,0 +1,190 @@
+"""Opens images that strangers made: every photo becomes 8-bit RGB, or a reason why it cannot.
+
+Pixels are those of the stored image; an EXIF rotation is ignored, as VinVL's extraction does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# What photo collections hold. Pillow knows more, but some of it runs other programs (EPS).
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+_TAIL = 64
+
+
+class BadImage(InputError):
+    """An image that cannot be used; ``reason`` is short, so that rejects can be counted by it."""
+
+    @property
+    def reason(self) -> str:
+        """One of: no such file, cannot be read, empty file, not an image, too many pixels,
+        truncated image, damaged image, unsupported pixel type."""
+        return self.found.partition(" (")[0]
+
+
+def probe_image(path: str | Path, max_pixels: int) -> tuple[int, int]:
+    """Read an image's size without decoding it, noticing what is obviously broken.
+
+    A file that does not end as its format should is decoded after all, to be sure.
+
+    Args:
+        path: the image file.
+        max_pixels: the most pixels, width times height, that are allowed.
+
+    Returns:
+        Width and height of the stored image, before any EXIF rotation.
+
+    Raises:
+        BadImage: it cannot be used.
+    """
+    with _opened(Path(path), max_pixels) as (file, image):
+        if not _ends_well(file, image.format or ""):
+            _decode(Path(path), file, image)
+        return image.size
+
+
+def open_image(path: str | Path, max_pixels: int) -> Image.Image:
+    """Decode an image as RGB.
+
+    Transparency is laid on white, 16-bit greys are scaled to 8 bits, and of an animation the first
+    frame is taken.
+
+    Args:
+        path: the image file.
+        max_pixels: the most pixels, width times height, that are allowed; checked in the header.
+
+    Raises:
+        BadImage: it cannot be used.
+    """
+    with _opened(Path(path), max_pixels) as (file, image):
+        _decode(Path(path), file, image)
+        try:
+            return _as_rgb(image)
+        except ValueError as error:
+            raise BadImage(path, f"unsupported pixel type ({image.mode})") from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path, max_pixels: int) -> Iterator[tuple[BinaryIO, Image.Image]]:
+    """Open a file and read its header."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError as error:
+        raise BadImage(path, "no such file") from error
+    except OSError as error:
+        raise BadImage(path, f"cannot be read ({error.strerror})") from error
+    with file, _header(path, file, max_pixels) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise BadImage(
+                path, f"too many pixels ({width} x {height})", expected=f"at most {max_pixels}"
+            )
+        yield file, image
+
+
+def _header(path: Path, file: BinaryIO, max_pixels: int) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    _raise_pillow_limit(max_pixels)
+    start = _read(path, file, 16)
+    if not start:
+        raise BadImage(path, "empty file")
+    try:
+        return Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        found = "too many pixels (a decompression bomb)"
+        raise BadImage(path, found, expected=f"at most {max_pixels}") from error
+    except UnidentifiedImageError as error:
+        known = start.startswith(_MAGIC)
+        raise BadImage(path, "damaged image" if known else "not an image") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders of damaged files leak many kinds
+        raise BadImage(path, f"damaged image ({error})") from error
+
+
+def _decode(path: Path, file: BinaryIO, image: Image.Image) -> None:
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders of damaged files leak many kinds
+        short = "truncated" in str(error) or not _ends_well(file, image.format or "")
+        reason = "truncated image" if short else "damaged image"
+        raise BadImage(path, f"{reason} ({error})") from error
+
+
+def _read(path: Path, file: BinaryIO, size: int) -> bytes:
+    try:
+        return file.read(size)
+    except OSError as error:  # a folder opens, but does not read
+        raise BadImage(path, f"cannot be read ({error.strerror})") from error
+
+
+def _ends_well(file: BinaryIO, kind: str) -> bool:
+    """Tell whether a file ends as its format should; True where that is not known."""
+    if file.closed:  # Pillow closes what it has read to the end
+        return True
+    size = file.seek(0, 2)
+    file.seek(0)
+    head = file.read(8)
+    file.seek(max(0, size - _TAIL))
+    tail = file.read()
+    if kind in ("JPEG", "MPO"):
+        return b"\xff\xd9" in tail
+    if kind == "PNG":
+        return b"IEND" in tail
+    if kind == "GIF":
+        return b";" in tail
+    if kind == "WEBP":
+        return int.from_bytes(head[4:8], "little") + 8 <= size
+    if kind == "BMP":
+        return int.from_bytes(head[2:6], "little") <= size
+    return True
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Convert a decoded image; raises ValueError where Pillow knows no conversion."""
+    from PIL import Image
+
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image.copy()
+    if image.mode == "F":
+        raise ValueError("floating point pixels have no known range")
+    if image.mode.startswith("I"):
+        return _grey_from_16_bits(image)
+    if "transparency" not in image.info and image.mode[-1] not in "Aa":
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, layer).convert("RGB")
+
+
+def _grey_from_16_bits(image: Image.Image) -> Image.Image:
+    import numpy as np
+    from PIL import Image
+
+    grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+    return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+@functools.cache
+def _raise_pillow_limit(max_pixels: int) -> None:
+    """Let Pillow open what our own limit allows, and keep quiet about what it refuses anyway."""
+    from PIL import Image
+
+    if Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
