@@ -89,7 +89,9 @@ def load_parser(name: str) -> Language:
         if parser.get_pipe_meta(pipe).factory not in _NEEDED:
             parser.remove_pipe(pipe)
     _check_parser(name, parser)
-    parser.max_length = 2**31 - 1  # the default guards the memory of parser and ner, which are not loaded
+    parser.max_length = (
+        2**31 - 1
+    )  # the default guards the memory of parser and ner, which are not loaded
     return parser
 
 
@@ -130,7 +132,9 @@ def find_nouns(
     Returns:
         ``NOUNS_SCHEMA``, sorted by pair and start.
     """
-    found = _parse_distinct(parser, captions, functools.cache(known or curated_senses().__contains__))
+    found = _parse_distinct(
+        parser, captions, functools.cache(known or curated_senses().__contains__)
+    )
     order = sorted(range(len(pairs)), key=lambda row: pairs[row])
     rows = [(pairs[row], noun) for row in order for noun in found[captions[row]]]
     columns = [[pair for pair, _ in rows]]
@@ -254,7 +258,11 @@ class _Reader:
             return str(token.lemma_).lower() or lower
         base = self.as_common_noun(lower)
         plural = token.tag_ == "NNPS" or not self.known(lower)
-        return base if base != lower and (self.known(base) or base in self.curated) and plural else lower
+        return (
+            base
+            if base != lower and (self.known(base) or base in self.curated) and plural
+            else lower
+        )
 
     def as_common_noun(self, lower: str) -> str:
         """Lemmatise a word as if it had been tagged a common plural noun (names are left as they are)."""

@@ -96,14 +96,19 @@ class WordNet:
             base = self._reader.morphy(word.replace(" ", "_").lower(), "n")
         return base.replace("_", " ") if base else None
 
-    def has_synset(self, name: str) -> bool:
-        """Say whether a name such as ``dog.n.01`` is a noun synset of this WordNet."""
+    def resolve(self, name: str) -> str | None:
+        """Return the noun synset that a name stands for under its own first name, or None.
+
+        >>> open_wordnet().resolve("chest.n.01")  # doctest: +SKIP
+        'thorax.n.02'
+        """
         from nltk.corpus.reader.wordnet import WordNetError
 
         try:
-            return bool(self._synset(name).pos() == "n")
+            found = self._synset(name)
         except (WordNetError, ValueError):
-            return False
+            return None
+        return str(found.name()) if found.pos() == "n" else None
 
     def synset(self, name: str) -> Synset:
         """Read one synset by its name."""
