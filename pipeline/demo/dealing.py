@@ -123,7 +123,7 @@ def _empty_hands(rng: np.random.Generator) -> list[Hand]:
     for place, kinds in zip(rng.permutation(BLOCK), rng.permutation(_KINDS), strict=True):
         ground = grounds[place]
         outdoors = ground.backdrop in ("sky", "sea")
-        horizon = bool(ground.backdrop) and rng.random() < (0.8 if outdoors else 0.6)
+        horizon = bool(ground.backdrop) and rng.random() < (0.88 if outdoors else 0.65)
         horizon = horizon or ground.backdrop == "brick"
         kinds = min(int(kinds), 3) if ground.name == "sky" else int(kinds)
         sky = horizon and outdoors
