@@ -94,10 +94,11 @@ class GridDetector:
 
     def fingerprint(self) -> dict[str, str]:
         """Name the code, the settings and the weights file that decide the numbers."""
+        windows = [(float(share), count) for share, count in self.settings.windows]
         return {
             "detector": "grid",
             "code": CODE_VERSION,
-            "settings": canonical_json(asdict(self.settings)),
+            "settings": canonical_json(asdict(self.settings) | {"windows": windows}),
             "weights": hash_file(self._weights),
         }
 

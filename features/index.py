@@ -86,18 +86,23 @@ class Index:
             check_version(path, reader.schema)
             if not reader.schema.equals(INDEX_SCHEMA) or reader.num_record_batches != 1:
                 raise FormatError(path, "other columns than an index has", do="run 'tonics run'")
-            record_batch, metadata = reader.get_batch(0), reader.schema.metadata
+            return cls._of_batch(reader.get_batch(0), reader.schema.metadata)
         except FileNotFoundError as error:
             expected = "a folder with index.arrow and its shards"
             do = "run 'tonics extract', or 'tonics features import'"
             raise InputError(folder, "no feature store", expected=expected, do=do) from error
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise FormatError(path, f"damaged ({error})", do="run 'tonics run'") from error
+
+    @classmethod
+    def _of_batch(cls, record_batch: pa.RecordBatch, metadata: dict[bytes, bytes]) -> Index:
+        record_batch.validate()
+        columns = {name: record_batch.column(name) for name in INDEX_SCHEMA.names}
         return cls(
-            files=tuple((name, size) for name, size in json.loads(metadata[b"files"])),
+            files=tuple((str(name), int(size)) for name, size in json.loads(metadata[b"files"])),
             dim=int(metadata[b"dim"]),
             content_hash=metadata[b"content_hash"].decode(),
-            **{name: record_batch.column(name).to_numpy() for name in INDEX_SCHEMA.names},
+            **{name: column.to_numpy(zero_copy_only=True) for name, column in columns.items()},
         )
 
     def rows(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

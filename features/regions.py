@@ -173,6 +173,7 @@ class RegionBuffer:
         if features is not None and (features.dtype != np.float16 or features.shape[1:] != (dim,)):
             found = f"features are {features.dtype} {features.shape}"
             raise InputError("RegionBuffer", found, expected=f"float16 (capacity, {dim})")
+        self.dim = dim
         self._owned = features is None
         self.features = np.empty((0, dim), np.float16) if features is None else features
         self._allocate(max(regions, len(self.features)))
@@ -191,7 +192,7 @@ class RegionBuffer:
 
     def _allocate(self, regions: int) -> None:
         if self._owned:
-            self.features = np.empty((regions, self.features.shape[1]), np.float16)
+            self.features = np.empty((regions, self.dim), np.float16)
         elif regions > len(self.features):
             found = f"room for {len(self.features)} regions"
             raise InputError("RegionBuffer", found, expected=f"{regions} or more")

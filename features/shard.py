@@ -26,7 +26,7 @@ class Shard:
             self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
         except FileNotFoundError as error:
             raise FormatError(path, "is missing", do="run 'tonics run'") from error
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise FormatError(path, f"damaged ({error})", do="run 'tonics run'") from error
         check_version(path, self._reader.schema)
         self.dim = self._check_columns()
@@ -42,7 +42,7 @@ class Shard:
             record_batch = self._reader.get_batch(number)
             record_batch.validate()
             return ShardBatch.of(record_batch)
-        except (pa.ArrowInvalid, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             found = f"batch {number} is damaged ({error})"
             raise FormatError(self.path, found, do="run 'tonics verify'") from error
 
@@ -145,7 +145,9 @@ def _ragged(column: pa.LargeListArray) -> tuple[np.ndarray, np.ndarray]:
     offsets, items = _numbers(column.offsets), column.values
     if not pa.types.is_fixed_size_list(items.type):
         return offsets, _numbers(items)
-    return offsets, _numbers(items.flatten()).reshape(len(items), items.type.list_size)
+    size = items.type.list_size
+    flat = _numbers(items.values)  # of the whole buffer: a slice keeps its offset
+    return offsets, flat.reshape(-1, size)[items.offset : items.offset + len(items)]
 
 
 def _digests(column: pa.FixedSizeBinaryArray) -> np.ndarray:

@@ -104,6 +104,8 @@ class FeatureStore:
 
         Raises:
             ImageNotFound: a number is not in the store; the message lists the first ten.
+            InputError: ``out`` is for another D, or its own memory is too small.
+            FormatError: a shard is damaged or is not the one that was indexed.
         """
         if max_regions is not None and max_regions < 0:
             raise InputError("max_regions", repr(max_regions), expected="0 or more, or None")
@@ -114,6 +116,8 @@ class FeatureStore:
         ends = np.cumsum(counts, dtype=np.int64)
         total = int(ends[-1]) if len(ends) else 0
         buffer = RegionBuffer(self.dim) if out is None else out
+        if buffer.dim != self.dim:
+            raise InputError("out", f"features of {buffer.dim} numbers", expected=f"{self.dim}")
         buffer.reserve(total)
         self._fill(buffer, rows, counts, ends - counts)
         return RegionBatch(

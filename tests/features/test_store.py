@@ -1,0 +1,278 @@
+"""Reading: what was written comes back, and damage is noticed and named."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tonics.errors import FormatError, ImageNotFound, InputError
+from tonics.features import FeatureStore, RegionBuffer
+from tonics.features.detector import Vocabulary
+from tonics.features.shard import Shard, ShardBatch
+from tonics.features.writer import write_index
+
+PACKED = ("features", "boxes", "labels", "scores")
+
+
+def assert_gathered(batch, rows, images, max_regions=None):
+    """Compare a batch with the naive loop over the images."""
+    parts = [rows[image] for image in images]
+    counts = [len(part) if max_regions is None else min(len(part), max_regions) for part in parts]
+    assert batch.images.tolist() == list(images)
+    assert batch.cu_seqlens.dtype == np.int32
+    assert batch.cu_seqlens.tolist() == [0, *np.cumsum(counts).tolist()]
+    for name in PACKED:
+        naive = [getattr(part, name)[:n] for part, n in zip(parts, counts, strict=True)]
+        found = getattr(batch, name)
+        if parts:
+            np.testing.assert_array_equal(found, np.concatenate(naive), err_msg=name)
+            assert found.dtype == naive[0].dtype
+        else:
+            assert len(found) == 0
+    geometry = [part.geometry[:n] for part, n in zip(parts, counts, strict=True)]
+    np.testing.assert_array_equal(batch.geometry, np.concatenate([np.zeros((0, 6)), *geometry]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_what_was_written_comes_back(data, regions, build, same):
+    counts = data.draw(st.dictionaries(st.integers(0, 500), st.integers(0, 5), max_size=25))
+    rows = {k: regions(k, n, attributes=k % 2 == 0) for k, n in sorted(counts.items())}
+    shard_rows = data.draw(st.integers(1, 30), label="shard rows")
+    batch_bytes = data.draw(st.integers(1, 3000), label="batch bytes")
+    buffer = RegionBuffer(6)
+    with tempfile.TemporaryDirectory() as name:
+        cut = {"shard_rows": shard_rows, "batch_bytes": batch_bytes}
+        store = FeatureStore(build(Path(name), rows, **cut))
+        assert store.images.tolist() == sorted(rows)
+        assert store.verify() == []
+        for image, expected in rows.items():
+            same(store[image], expected)
+        for _ in range(3 if rows else 0):
+            images = data.draw(st.lists(st.sampled_from(sorted(rows)), max_size=20))
+            most = data.draw(st.none() | st.integers(0, 6))
+            assert_gathered(store.gather(images, most), rows, images, most)
+            assert_gathered(store.gather(images, most, out=buffer), rows, images, most)
+
+
+def test_the_store_describes_itself(folder, rows):
+    store = FeatureStore(str(folder))
+    assert len(store) == 30
+    assert list(store) == sorted(rows)
+    assert store.dim == 6
+    assert len(store.content_hash) == 32
+    assert store.vocabulary.labels[0].synset == "dog.n.01"
+    assert 2 in store
+    assert 3 not in store
+    assert store.num_regions([9, 2, 30]).tolist() == [len(rows[k]) for k in (9, 2, 30)]
+
+
+def test_an_image_is_a_view_of_the_mapped_file(folder):
+    store = FeatureStore(folder)
+    one, again = store[30], store[30]
+    for name in (*PACKED, "attributes", "attribute_scores"):
+        assert np.shares_memory(getattr(one, name), getattr(again, name)), name
+        assert not getattr(one, name).flags.writeable, name
+
+
+def test_shards_are_opened_when_first_read(folder):
+    store = FeatureStore(folder)
+    other = FeatureStore(folder)
+    path = folder / "00001.arrow"
+    path.write_bytes(b"x" * path.stat().st_size)
+    assert len(store[2]) == 0
+    with pytest.raises(FormatError, match=r"00001.arrow: damaged"):
+        store.gather(other.images)
+
+
+def test_a_buffer_is_reused(folder, rows):
+    store, buffer = FeatureStore(folder), RegionBuffer(6, 100)
+    first = store.gather(sorted(rows)[:20], out=buffer)
+    second = store.gather(sorted(rows)[10:], out=buffer)
+    assert np.shares_memory(first.features, second.features)
+    assert_gathered(second, rows, sorted(rows)[10:])
+    with pytest.raises(InputError, match="features of 5 numbers, expected 6"):
+        store.gather([2], out=RegionBuffer(5))
+
+
+def test_threads_may_share_a_store(folder, rows):
+    store = FeatureStore(folder)
+    orders = [random.Random(k).sample(sorted(rows), 20) for k in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        for images, batch in zip(orders, pool.map(store.gather, orders), strict=True):
+            assert_gathered(batch, rows, images)
+
+
+def test_a_pickled_store_opens_again(folder, rows):
+    store = pickle.loads(pickle.dumps(FeatureStore(folder)))
+    assert_gathered(store.gather([9, 2]), rows, [9, 2])
+
+
+def test_unknown_images_are_listed(folder):
+    store = FeatureStore(folder)
+    wanted = [2, *range(1000, 1015), 1000, 9]
+    with pytest.raises(ImageNotFound) as error:
+        store.gather(wanted)
+    assert "holds no image 1000, 1001, " in str(error.value)
+    assert str(error.value).endswith("1009 and 5 more")
+    for read in (lambda: store[-1], lambda: store.num_regions([3])):
+        with pytest.raises(ImageNotFound, match="holds no image"):
+            read()
+
+
+@pytest.mark.parametrize("images", [[1.5], [[2, 9]], ["2"], np.array([True])])
+def test_numbers_that_are_no_image_numbers_are_refused(folder, images):
+    with pytest.raises(InputError, match="expected one axis of whole numbers"):
+        FeatureStore(folder).gather(images)
+    with pytest.raises(InputError, match="max_regions: -1"):
+        FeatureStore(folder).gather([2], max_regions=-1)
+
+
+def test_sliced_batches_read_like_whole_ones(folder, rows, same):
+    path = folder / "00001.arrow"
+    table = pa.ipc.open_file(path).read_all().combine_chunks()
+    whole = table.to_batches()[0]
+    part = ShardBatch.of(whole.slice(4, 5))
+    for row, image in enumerate(part.images.tolist()):
+        same(part.regions(row), rows[image])
+    np.testing.assert_array_equal(part.hashes, ShardBatch.of(whole).hashes[4:9])
+    with pa.ipc.new_file(path, table.schema) as writer:
+        for start, count in ((0, 3), (3, 6), (9, 3)):
+            writer.write_batch(whole.slice(start, count))
+    write_index(folder, Vocabulary.read(folder / "vocabulary.json"))
+    store = FeatureStore(folder)
+    assert store.verify() == []
+    assert_gathered(store.gather(store.images[::-1]), rows, sorted(rows, reverse=True))
+
+
+def test_a_folder_without_a_store_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match=r"no feature store, expected .*; run 'tonics extract'"):
+        FeatureStore(tmp_path / "absent")
+
+
+def test_a_truncated_shard_is_noticed_at_open(folder):
+    path = folder / "00001.arrow"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with pytest.raises(FormatError) as error:
+        FeatureStore(folder)
+    message = f"{path}: {len(whole) - 100} bytes, expected {len(whole)} as index.arrow says"
+    assert str(error.value) == f"{message}; run 'tonics run'"
+    path.unlink()
+    with pytest.raises(FormatError, match=r"00001.arrow: is missing; run 'tonics run'"):
+        FeatureStore(folder)
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (b"2", "format version 2 is newer than this tonics, expected 1; upgrade tonics"),
+        (b"0", "format version 0 is too old, expected 1; rebuild"),
+        (None, "not a file of a tonics feature store"),
+    ],
+)
+@pytest.mark.parametrize("name", ["index.arrow", "00001.arrow"])
+def test_other_versions_are_refused(folder, name, version, message):
+    path = folder / name
+    table = pa.ipc.open_file(path).read_all()
+    metadata = dict(table.schema.metadata)
+    metadata.pop(b"version")
+    metadata |= {b"version": version} if version else {}
+    with pa.ipc.new_file(path, table.schema.with_metadata(metadata)) as writer:
+        writer.write_table(table)
+    with pytest.raises(FormatError) as error:
+        FeatureStore(folder) if name == "index.arrow" else Shard(path)
+    assert message in str(error.value)
+    assert name in str(error.value)
+
+
+def test_a_flipped_byte_is_reported_by_shard_batch_and_image(folder, rows):
+    path, image = folder / "00001.arrow", sorted(rows)[23]
+    data = bytearray(path.read_bytes())
+    at = data.find(rows[image].features.tobytes())
+    assert at > 0
+    data[at + 3] ^= 4
+    path.write_bytes(data)
+    store = FeatureStore(folder)
+    (problem,) = store.verify()
+    number = int(store._index.batch[store.images == image][0])
+    assert number > 0, "the test should tell a batch from the first"
+    assert problem == f"{path}: batch {number}: image {image} was altered"
+
+
+def test_no_flipped_byte_is_missed(folder, rows, same, tmp_path):
+    """Flip bytes anywhere: either it is reported, or every value is still the same."""
+    rng, silent = random.Random(0), 0
+    for name in ("00000.arrow", "index.arrow"):
+        whole = (folder / name).read_bytes()
+        for _ in range(150):
+            damaged = bytearray(whole)
+            damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+            copy = tmp_path / "copy"
+            shutil.copytree(folder, copy, dirs_exist_ok=True)
+            (copy / name).write_bytes(damaged)
+            silent += harmless(copy, rows, same)
+    assert silent < 150, "most flips must be reported, only padding and names are harmless"
+
+
+def harmless(folder, rows, same) -> bool:
+    try:
+        store = FeatureStore(folder)
+        if store.verify():
+            return False
+    except FormatError:
+        return False
+    assert store.images.tolist() == sorted(rows)
+    for image, expected in rows.items():
+        same(store[image], expected)
+    return True
+
+
+def test_a_shard_that_changed_after_indexing_is_refused(folder, rows, build, tmp_path, regions):
+    other = {image + 1: part for image, part in rows.items()}
+    build(tmp_path / "other", other, shard_rows=12, batch_bytes=500)
+    shutil.copy(tmp_path / "other" / "00001.arrow", folder / "00001.arrow")
+    store = FeatureStore(folder)
+    with pytest.raises(FormatError, match=r"00001.arrow: batch 0 is not what index.arrow says"):
+        store.gather(store.images)
+    assert any("00001.arrow: batch 0 is not" in problem for problem in store.verify())
+
+
+READER = """
+import sys
+allowed = {"numpy", "pyarrow", "xxhash", "_xxhash", "tonics", "cython_runtime"}
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        if top not in allowed and top not in sys.stdlib_module_names and "editable" not in top:
+            raise ImportError(f"{name} is not installed")
+
+sys.meta_path.insert(0, Refuse())
+from tonics.features import FeatureStore
+store = FeatureStore(sys.argv[1])
+batch = store.gather(store.images)
+assert not store.verify()
+assert store.vocabulary.labels and batch.geometry.shape == (len(batch.features), 6)
+heavy = {"torch", "PIL", "pandas", "spacy", "nltk", "duckdb"} & set(sys.modules)
+assert not heavy, heavy
+print(len(batch.features))
+"""
+
+
+def test_reading_needs_numpy_pyarrow_and_xxhash_only(folder, rows):
+    command = [sys.executable, "-c", READER, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert int(done.stdout) == sum(map(len, rows.values()))
