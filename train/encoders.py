@@ -10,10 +10,11 @@ padding is computed and the same captions always give the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ _TOKENIZER = (
     "sentencepiece.bpe.model",
     "spiece.model",
 )
-_CPU_TOKENS = 1024  # padded tokens computed at once: activations of a BERT layer stay in cache
+_CPU_TOKENS = 2048  # padded tokens computed at once
 _GPU_TOKENS = 32768
 
 
@@ -64,10 +65,11 @@ def load_text_encoder(name: str, revision: str | None = None) -> tuple[Any, Any]
     where = str(source or name)
     known = {"trust_remote_code": False} | ({} if source else {"revision": revision})
     try:
-        config = AutoConfig.from_pretrained(where, **known)
-        _refuse_other_models(name, config)
-        tokenizer = AutoTokenizer.from_pretrained(where, **known)
-        model = AutoModel.from_pretrained(where, dtype="float32", **known)
+        with _quiet():
+            config = AutoConfig.from_pretrained(where, **known)
+            _refuse_other_models(name, config)
+            tokenizer = AutoTokenizer.from_pretrained(where, **known)
+            model = AutoModel.from_pretrained(where, dtype="float32", **known)
     except (OSError, ValueError, ImportError) as error:
         raise _missing(name, source, error) from error
     return tokenizer, without_pooler(model).eval()
@@ -166,6 +168,22 @@ def _mean_of_group(encoder: Any, ids: np.ndarray, mask: np.ndarray) -> torch.Ten
     mask_t = torch.from_numpy(mask).to(encoder.device)
     states = encoder(input_ids=ids_t, attention_mask=mask_t).last_hidden_state.float()
     return (states * mask_t[..., None]).sum(1) / mask_t.sum(1, keepdim=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from drawing progress bars and listing the heads that are left out."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def _refuse_other_models(name: str, config: Any) -> None:

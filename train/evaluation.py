@@ -49,13 +49,17 @@ def evaluate(
         raise InputError(run, "no pair to evaluate on", do="choose a split that has pairs")
     config = _read_config(run)
     model = load_model(run, device)
+    if store.dim != model.config.feature_dim:
+        found = f"features of {store.dim} numbers"
+        do = "evaluate on the features the run was trained on"
+        raise InputError(run, found, expected=str(model.config.feature_dim), do=do)
     pairs = queries.column("pair").to_numpy()
     image_rows = queries.column("image").to_numpy()
     images, image_of_text = np.unique(image_rows, return_inverse=True)
     source = texts if texts is not None else _tokenised(run, config, queries)
     image_vectors = embed_images(model, store, images, config["train"]["max_regions"])
     text_vectors = embed_texts(model, source, pairs)
-    found = recall(image_vectors, text_vectors, image_of_text)
+    scored = recall(image_vectors, text_vectors, image_of_text)
     return {
         "plan": config["plan"],
         "plan_id": config["identity"]["plan_id"],
@@ -63,7 +67,7 @@ def evaluate(
         "features": store.content_hash,
         "images": len(images),
         "captions": len(pairs),
-        **_report(found),
+        **_report(scored),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tonics.artifact import atomic_folder, hash_bytes
+from tonics.artifact import atomic_folder
 from tonics.features import FeatureStore
 from tonics.features.detector import Label, Vocabulary
 from tonics.features.regions import MAX_ATTRIBUTES, Regions
@@ -149,13 +148,7 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def read_lines(run: Path) -> list[dict]:
-    """Metrics of a run without what may differ: the times."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {k: v for k, v in line.items() if k not in ("samples_per_s", "data_wait")} for line in lines
-    ]
-
-
-def weights_hash(run: Path) -> str:
-    return hash_bytes((run / "model.safetensors").read_bytes())
+@pytest.fixture(scope="session")
+def big_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """320 images, 640 captions, 10 epochs of 10 batches of 32."""
+    return make_world(tmp_path_factory.mktemp("big"), count=320, epochs=10, batch_size=32)

@@ -1,0 +1,208 @@
+"""The stream gives exactly the plan: content, order, counts, for any depth and any ranks."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+import torch
+import webdataset
+from tonics.errors import ImageNotFound, InputError, PlanMismatch
+from tonics.train.encoders import load_text_encoder
+from tonics.train.stream import CachedTexts, Prefetch, TokenisedTexts, stream
+
+
+def naive(world, rank=0, of=1, start=0, max_regions=None):
+    """The same batches, image by image."""
+    for step in range(start, len(world.plan)):
+        rows = world.plan.batch(step).reshape(of, -1)[rank]
+        at = np.searchsorted(world.plan.pairs.column("pair").to_numpy(), rows)
+        images = world.plan.pairs.column("image").to_numpy()[at]
+        regions = [world.store[int(i)] for i in images]
+        cut = slice(0, max_regions)
+        yield (
+            step,
+            rows,
+            np.concatenate([r.features[cut] for r in regions]),
+            np.concatenate([r.geometry[cut] for r in regions]),
+            np.cumsum([0, *(len(r.features[cut]) for r in regions)]),
+            world.vectors[at].astype(np.float32),
+        )
+
+
+def assert_same(batches, expected):
+    batches, expected = list(batches), list(expected)
+    assert len(batches) == len(expected)
+    for batch, row in zip(batches, expected, strict=True):
+        names = ("step", "pairs", "features", "geometry", "cu_seqlens", "texts")
+        for name, wanted in zip(names, row, strict=True):
+            np.testing.assert_array_equal(np.asarray(getattr(batch, name)), wanted)
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 2, 50])
+def test_equals_the_naive_loop_for_any_depth(world, prefetch):
+    found = stream(world.plan, world.store, world.texts, prefetch=prefetch)
+    assert isinstance(found, webdataset.DataPipeline)
+    assert_same(found, naive(world))
+
+
+@pytest.mark.parametrize("of", [1, 2, 4])
+def test_the_ranks_together_are_the_batch(world, of):
+    ranks = [
+        list(stream(world.plan, world.store, world.texts, rank=r, world=of)) for r in range(of)
+    ]
+    for r in range(of):
+        assert_same(ranks[r], naive(world, r, of))
+    for step, parts in enumerate(zip(*ranks, strict=True)):
+        np.testing.assert_array_equal(
+            np.concatenate([b.pairs for b in parts]), world.plan.batch(step)
+        )
+
+
+def test_resume_is_one_integer(world):
+    assert_same(stream(world.plan, world.store, world.texts, start=9), naive(world, start=9))
+    assert list(stream(world.plan, world.store, world.texts, start=len(world.plan))) == []
+
+
+def test_max_regions_keeps_the_first(world):
+    found = stream(world.plan, world.store, world.texts, max_regions=2)
+    assert_same(found, naive(world, max_regions=2))
+
+
+def test_batches_are_not_overwritten_by_later_ones(world):
+    batches = list(stream(world.plan, world.store, world.texts))
+    memory = {b.features.data_ptr() for b in batches}
+    assert len(memory) == len(batches)
+
+
+def test_a_pipeline_can_be_iterated_again_and_extended(world):
+    pipeline = stream(world.plan, world.store, world.texts)
+    assert_same(pipeline, naive(world))
+    steps = pipeline.compose(lambda source: (b.step for b in source))
+    assert list(steps) == list(range(16))
+    assert_same(pipeline, naive(world))
+
+
+def test_tokenised_texts(world, encoder_folder):
+    tokenizer, _ = load_text_encoder(str(encoder_folder))
+    texts = TokenisedTexts.of_plan(tokenizer, world.plan)
+    for batch in stream(world.plan, world.store, texts):
+        captions = world.plan.captions_of(batch.pairs)
+        wanted = tokenizer(captions)["input_ids"]
+        cut = np.split(batch.texts.ids, batch.texts.cu_seqlens[1:-1])
+        assert [ids.tolist() for ids in cut] == wanted
+
+
+def test_the_identity_of_texts_follows_their_content(world, encoder_folder):
+    pairs = world.plan.pairs.column("pair").to_numpy()
+    other = world.vectors.copy()
+    other[3, 3] += 1
+    assert CachedTexts.of_rows(world.vectors, pairs).identity == world.texts.identity
+    assert CachedTexts.of_rows(other, pairs).identity != world.texts.identity
+    assert CachedTexts.of_rows(world.vectors, pairs + 1).identity != world.texts.identity
+    tokenizer, _ = load_text_encoder(str(encoder_folder))
+    short, long = (TokenisedTexts.of_plan(tokenizer, world.plan, n).identity for n in (4, 40))
+    assert short != long
+
+
+# -- the thread that reads ahead -------------------------------------------------------------------
+
+
+def readers():
+    return [t for t in threading.enumerate() if t.name == "tonics-prefetch"]
+
+
+def test_an_error_comes_where_its_item_would_have():
+    def source():
+        yield from range(3)
+        raise ValueError("broken shard")
+
+    items = Prefetch(2)(source())
+    assert [next(items) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="broken shard"):
+        next(items)
+    assert readers() == []
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("taken", [0, 1, 5])
+def test_the_thread_ends_when_the_consumer_stops(depth, taken):
+    made = []
+
+    def source():
+        for k in range(10_000):
+            made.append(k)
+            yield k
+
+    items = Prefetch(depth)(source())
+    got = [next(items) for _ in range(taken)]
+    items.close()
+    assert got == list(range(taken))
+    assert readers() == []
+    assert len(made) <= taken + depth + 2
+
+
+def test_the_thread_ends_when_a_stream_is_dropped(world):
+    iterator = iter(stream(world.plan, world.store, world.texts))
+    next(iterator)
+    assert len(readers()) == 1
+    del iterator
+    gc.collect()
+    assert readers() == []
+
+
+def test_the_thread_really_works_ahead():
+    made = threading.Semaphore(0)
+
+    def source():
+        for k in range(3):
+            yield k
+            made.release()
+
+    items = Prefetch(2)(source())
+    assert next(items) == 0
+    assert made.acquire(timeout=30)  # the second item is made while the first is in use
+    assert list(items) == [1, 2]
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"start": 17}, r"start=17, expected 0 to 16"),
+        ({"start": -1}, r"start=-1"),
+        ({"world": 3}, r"batches of 16 .* for 3 ranks"),
+        ({"world": 2, "rank": 2}, r"rank 2 of 2"),
+    ],
+)
+def test_bad_positions_are_refused_at_once(world, changes, message):
+    with pytest.raises(InputError, match=message):
+        stream(world.plan, world.store, world.texts, **changes)
+
+
+def test_a_store_that_lacks_images_is_refused_at_once(world, big_world):
+    with pytest.raises(ImageNotFound):
+        stream(big_world.plan, world.store, world.texts)
+
+
+def test_pairs_without_a_vector_are_named(world):
+    texts = CachedTexts.of_rows(world.vectors[:5], world.plan.pairs.column("pair").to_numpy()[:5])
+    with pytest.raises(PlanMismatch, match="no caption for pairs"):
+        list(stream(world.plan, world.store, texts))
+    with pytest.raises(PlanMismatch, match="no caption for pairs"):
+        CachedTexts.of_rows(np.zeros((0, 3)))(np.array([1]))
+
+
+def test_worker_processes_are_refused_because_they_would_repeat_batches(world):
+    pipeline = stream(world.plan, world.store, world.texts, prefetch=0)
+    loader = torch.utils.data.DataLoader(pipeline, batch_size=None, num_workers=2)
+    with pytest.raises(RuntimeError, match="a DataLoader with 2 workers, expected one reader"):
+        next(iter(loader))
+
+
+def test_one_reader_in_a_data_loader_is_fine(world):
+    pipeline = stream(world.plan, world.store, world.texts)
+    loader = torch.utils.data.DataLoader(pipeline, batch_size=None)
+    assert [b.step for b in loader] == list(range(16))

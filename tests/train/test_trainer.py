@@ -1,0 +1,344 @@
+"""The trainer: it learns, resumes exactly, and refuses what cannot be right."""
+
+import dataclasses
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tonics.artifact import hash_file
+from tonics.errors import ConfigError, InputError, PlanMismatch, TonicsError
+from tonics.train.config import TrainConfig
+from tonics.train.evaluation import evaluate
+from tonics.train.stream import CachedTexts
+from tonics.train.trainer import find_device, lr_share, train
+
+TINY = TrainConfig(
+    embedding_dim=16, hidden=16, lr=3e-3, log_every=3, checkpoint_every=4, dropout=0.2
+)
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_at(step):
+    def progress(done, total, metrics):
+        if done == step:
+            raise Killed
+
+    return progress
+
+
+def run_of(world, run, config=TINY, texts="cached", **options):
+    source = world.texts if texts == "cached" else texts
+    return train(config, world.plan, world.store, source, run, **options)
+
+
+def lines_of(run: Path) -> list[dict]:
+    """Metrics without what may differ: the times."""
+    times = ("samples_per_s", "data_wait")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in times} for line in lines]
+
+
+def bytes_of(run: Path) -> dict[str, str]:
+    """Hash of every file that must not differ between two equal runs."""
+    files = [f for f in sorted(run.rglob("*")) if f.is_file() and f.name != "metrics.jsonl"]
+    return {f.relative_to(run).as_posix(): hash_file(f) for f in files}
+
+
+@pytest.fixture(scope="module")
+def whole(world, tmp_path_factory):
+    """A run that was never stopped."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    run_of(world, run)
+    return run
+
+
+# -- learning --------------------------------------------------------------------------------------
+
+
+def test_it_learns_what_images_and_captions_share(big_world, tmp_path):
+    config = TrainConfig(embedding_dim=64, hidden=64, lr=3e-3, dropout=0.1, log_every=20)
+    run_of(big_world, tmp_path, config)
+    lines = lines_of(tmp_path)
+    assert lines[0]["loss"] > 1.5
+    assert lines[-1]["loss"] < 0.5
+    assert lines[-1]["accuracy_i2t"] > 0.85
+    found = evaluate(tmp_path, big_world.store, big_world.texts, big_world.queries())
+    assert found["i2t"]["r1"] > 90
+    assert found["t2i"]["r1"] > 90
+    assert (found["images"], found["captions"]) == (320, 640)
+
+
+def test_captions_that_say_nothing_teach_nothing(big_world, tmp_path):
+    """The test above can fail: with shuffled captions recall on other captions is at chance."""
+    config = TrainConfig(embedding_dim=32, hidden=32, lr=3e-3, log_every=20, steps=60)
+    pairs = big_world.plan.pairs.column("pair").to_numpy()
+    shuffled = np.random.default_rng(0).permutation(big_world.vectors)
+    run_of(big_world, tmp_path, config, texts=CachedTexts.of_rows(shuffled, pairs))
+    found = evaluate(tmp_path, big_world.store, big_world.texts, big_world.queries())
+    assert found["t2i"]["r10"] < 15
+
+
+def test_bfloat16_learns_too(big_world, tmp_path):
+    config = TrainConfig(embedding_dim=32, hidden=32, lr=3e-3, dropout=0.1, precision="bfloat16")
+    assert run_of(big_world, tmp_path, config).metrics["loss"] < 0.7
+    assert {t.dtype for t in load_file(tmp_path / "model.safetensors").values()} == {torch.float32}
+
+
+def test_every_planned_batch_is_trained_on_in_order(world, tmp_path, monkeypatch):
+    import tonics.train.trainer as trainer
+
+    seen = []
+    honest = trainer.train_step
+    monkeypatch.setattr(
+        trainer, "train_step", lambda s, b: (seen.append((b.step, b.pairs)), honest(s, b))[1]
+    )
+    run_of(world, tmp_path)
+    assert [step for step, _ in seen] == list(range(16))
+    for step, pairs in seen:
+        world.plan.audit(step, pairs)
+
+
+def test_metrics_lines(whole, world):
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    # every third step, the last one, and where phase 0 ends
+    assert [line["step"] for line in lines] == [3, 6, 8, 9, 12, 15, 16]
+    assert [line["phase"] for line in lines] == [0, 0, 0, 1, 1, 1, 1]
+    assert [line["epoch"] for line in lines] == [0, 1, 1, 2, 2, 3, 3]
+    assert all(line["samples_per_s"] > 0 and 0 <= line["data_wait"] <= 1 for line in lines)
+    assert all(0.01 <= line["temperature"] <= 1 for line in lines)
+    assert lines[-1]["lr"] == pytest.approx(TINY.lr * lr_share(15, 16, 0.05))
+
+
+def test_metrics_are_means_since_the_last_line(world, tmp_path):
+    each, pairs = tmp_path / "each", tmp_path / "pairs"
+    run_of(world, each, dataclasses.replace(TINY, log_every=1))
+    run_of(world, pairs, dataclasses.replace(TINY, log_every=2))
+    for key in ("loss", "accuracy_i2t", "accuracy_t2i"):
+        single = [line[key] for line in lines_of(each)]
+        double = [line[key] for line in lines_of(pairs)]
+        assert double == pytest.approx(
+            [(a + b) / 2 for a, b in zip(single[::2], single[1::2], strict=True)]
+        )
+
+
+def test_fewer_steps_than_the_plan_has(world, tmp_path):
+    result = run_of(world, tmp_path, dataclasses.replace(TINY, steps=5))
+    assert (result.steps, result.metrics["step"]) == (5, 5)
+    assert result.metrics["lr"] < TINY.lr / 5  # the cosine ends with the run
+
+
+def test_progress_is_told_every_step(world, tmp_path):
+    told = []
+    run_of(world, tmp_path, progress=lambda *args: told.append(args))
+    assert [(done, total) for done, total, _ in told] == [(k, 16) for k in range(1, 17)]
+    assert told[-1][2]["step"] == 16
+
+
+# -- determinism and resume ------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bytes(world, whole, tmp_path):
+    torch.manual_seed(123)  # what the caller draws has no influence, nor has the depth of prefetch
+    run_of(world, tmp_path / "again", dataclasses.replace(TINY, prefetch=0))
+    again = bytes_of(tmp_path / "again")
+    assert again.pop("config.json") != bytes_of(whole)["config.json"]  # prefetch is written there
+    assert again == {k: v for k, v in bytes_of(whole).items() if k != "config.json"}
+    assert lines_of(tmp_path / "again") == lines_of(whole)
+
+
+def test_another_seed_gives_other_weights(world, whole, tmp_path):
+    run_of(world, tmp_path, dataclasses.replace(TINY, seed=1))
+    assert bytes_of(tmp_path)["model.safetensors"] != bytes_of(whole)["model.safetensors"]
+
+
+def test_the_callers_random_numbers_are_left_alone(world, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    run_of(world, tmp_path, dataclasses.replace(TINY, steps=2))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 7, 8, 15])
+def test_killed_and_resumed_equals_never_stopped(world, whole, tmp_path, step):
+    with pytest.raises(Killed):
+        run_of(world, tmp_path, progress=kill_at(step))
+    torch.manual_seed(step)
+    result = run_of(world, tmp_path)
+    # the callback comes after the checkpoint of its own step
+    assert result.resumed == step // 4 * 4
+    assert bytes_of(tmp_path) == bytes_of(whole)
+    assert lines_of(tmp_path) == lines_of(whole)
+
+
+def test_killed_three_times(world, whole, tmp_path):
+    for step in (6, 9, 14):
+        with pytest.raises(Killed):
+            run_of(world, tmp_path, progress=kill_at(step))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 14, "lo')  # and once in the middle of a line
+    run_of(world, tmp_path)
+    assert bytes_of(tmp_path) == bytes_of(whole)
+    assert lines_of(tmp_path) == lines_of(whole)
+
+
+def test_a_finished_run_is_left_as_it_is(world, whole, tmp_path):
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    text = (copy / "metrics.jsonl").read_text()
+    result = run_of(world, copy)
+    assert (result.resumed, result.metrics["step"]) == (16, 16)
+    assert bytes_of(copy) == bytes_of(whole)
+    assert (copy / "metrics.jsonl").read_text() == text
+
+
+def test_a_run_holds_nothing_that_is_pickled(whole):
+    kinds = {f.suffix for f in whole.rglob("*") if f.is_file()}
+    assert kinds == {".json", ".jsonl", ".safetensors"}
+    assert [p.name for p in sorted((whole / "checkpoints").iterdir())] == [
+        "step-00000012",
+        "step-00000016",
+    ]
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def test_another_configuration_is_refused(world, tmp_path):
+    with pytest.raises(Killed):
+        run_of(world, tmp_path, progress=kill_at(5))
+    before = bytes_of(tmp_path), (tmp_path / "metrics.jsonl").read_text()
+    with pytest.raises(PlanMismatch, match=r"step 4 was trained with lr 0\.003, now 0\.1"):
+        run_of(world, tmp_path, dataclasses.replace(TINY, lr=0.1))
+    assert (bytes_of(tmp_path), (tmp_path / "metrics.jsonl").read_text()) == before
+    run_of(world, tmp_path, dataclasses.replace(TINY, checkpoint_every=100, prefetch=1))
+
+
+def test_another_plan_is_refused(world, big_world, tmp_path):
+    with pytest.raises(Killed):
+        run_of(world, tmp_path, progress=kill_at(5))
+    with pytest.raises(PlanMismatch, match=r"plan_id '\w+', now '\w+'"):
+        run_of(big_world, tmp_path)
+
+
+def test_other_caption_vectors_are_refused(world, tmp_path):
+    with pytest.raises(Killed):
+        run_of(world, tmp_path, progress=kill_at(5))
+    pairs = world.plan.pairs.column("pair").to_numpy()
+    with pytest.raises(PlanMismatch, match=r"with texts '\w+', now '\w+'"):
+        run_of(world, tmp_path, texts=CachedTexts.of_rows(world.vectors[::-1], pairs))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(world, tmp_path, value):
+    pairs = world.plan.pairs.column("pair").to_numpy()
+    vectors = world.vectors.astype(np.float32)
+    vectors[np.searchsorted(pairs, world.plan.batch(6)[3])] = value
+    first = next(k for k in range(16) if world.plan.batch(6)[3] in world.plan.batch(k))
+    message = rf"at step {first + 1} is not a finite number; look at batch {first} of plan 'tiny'"
+    with pytest.raises(TonicsError, match=message):
+        run_of(world, tmp_path, texts=CachedTexts.of_rows(vectors, pairs))
+    for path in (tmp_path / "checkpoints").glob("*/state.safetensors"):
+        assert all(torch.isfinite(t).all() for t in load_file(path).values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text": "fine"}, "train.text: 'fine', expected 'frozen' or 'finetune'"),
+        ({"text": "finetune"}, "train.encoder: ''"),
+        ({"precision": "float16"}, "train.precision"),
+        ({"lr": 0.0}, "train.lr: 0.0, expected above 0"),
+        ({"dropout": 1.0}, "train.dropout"),
+        ({"warmup": -0.1}, "train.warmup"),
+        ({"steps": 0}, "train.steps"),
+        ({"max_regions": 0}, "train.max_regions"),
+        ({"hidden": 0}, "train.hidden"),
+        ({"temperature": 0.001}, "train.temperature"),
+        ({"seed": -1}, "train.seed"),
+    ],
+)
+def test_bad_settings(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(**changes)
+
+
+def test_more_steps_than_the_plan_has(world, tmp_path):
+    with pytest.raises(ConfigError, match="steps = 17 on a plan of 16 batches"):
+        run_of(world, tmp_path, dataclasses.replace(TINY, steps=17))
+
+
+def test_frozen_without_vectors_and_the_reverse(world, tmp_path, encoder_folder):
+    with pytest.raises(InputError, match="'frozen' without caption vectors"):
+        run_of(world, tmp_path, texts=None)
+    config = dataclasses.replace(TINY, text="finetune", encoder=str(encoder_folder))
+    with pytest.raises(InputError, match="'finetune' with cached caption vectors"):
+        run_of(world, tmp_path, config)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "tpu"])
+def test_devices_that_are_not_there(name):
+    with pytest.raises(InputError, match=f"{name!r} is not a device"):
+        find_device(name)
+
+
+def test_the_learning_rate_rises_then_falls_to_zero():
+    shares = [lr_share(s, 100, 0.1) for s in range(100)]
+    assert shares[0] == pytest.approx(0.1)
+    assert shares.index(max(shares)) in (9, 10)
+    assert shares[9] == shares[10] == 1
+    assert all(a >= b for a, b in pairwise(shares[10:]))
+    assert shares[-1] < 0.001
+    assert lr_share(0, 3, 0.0) == 1
+
+
+# -- fine-tuning -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finetune(encoder_folder):
+    return dataclasses.replace(
+        TINY, text="finetune", encoder=str(encoder_folder), encoder_lr=1e-3, seed=3
+    )
+
+
+def test_fine_tuning_trains_the_encoder_and_resumes_exactly(world, finetune, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    run_of(world, whole, finetune, texts=None)
+    with pytest.raises(Killed):
+        run_of(world, stopped, finetune, texts=None, progress=kill_at(7))
+    assert run_of(world, stopped, finetune, texts=None).resumed == 4
+    assert bytes_of(stopped) == bytes_of(whole)
+    assert lines_of(stopped) == lines_of(whole)
+    before = load_file(Path(finetune.encoder) / "model.safetensors")
+    after = load_file(whole / "model.safetensors")
+    name = "encoder.layer.0.attention.self.query.weight"
+    assert not torch.equal(after[f"text.encoder.{name}"], before[name])
+
+
+def test_a_changed_encoder_is_refused_though_its_name_is_the_same(world, finetune, tmp_path):
+    folder = shutil.copytree(finetune.encoder, tmp_path / "encoder")
+    config = dataclasses.replace(finetune, encoder=str(folder))
+    with pytest.raises(Killed):
+        run_of(world, tmp_path / "run", config, texts=None, progress=kill_at(5))
+    file = folder / "tokenizer_config.json"
+    file.write_text(file.read_text().replace("}", ', "note": 1}', 1))
+    with pytest.raises(PlanMismatch, match="encoder"):
+        run_of(world, tmp_path / "run", config, texts=None)
+
+
+def test_a_fine_tuned_run_evaluates_without_the_encoder_it_started_from(world, finetune, tmp_path):
+    folder = shutil.copytree(finetune.encoder, tmp_path / "encoder")
+    config = dataclasses.replace(finetune, encoder=str(folder))
+    run_of(world, tmp_path / "run", config, texts=None)
+    shutil.rmtree(folder)
+    found = evaluate(tmp_path / "run", world.store, None, world.queries())
+    assert (found["images"], found["captions"]) == (64, 128)
+    assert 0 < found["rsum"] <= 600
