@@ -63,20 +63,26 @@ def map_shards(stage: Stage, shards: Sequence[Shard], workers: int) -> Iterator[
             yield make_shard(stage, shard)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
+    pool = ProcessPoolExecutor(
         min(workers, len(shards)), mp_context=context, initializer=_start_worker
-    ) as pool:
-        pending = {pool.submit(make_shard, stage, shard) for shard in shards}
-        try:
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        except BrokenProcessPool as error:
-            do = "run again; with --workers 1 the reason shows itself (often: not enough memory)"
-            raise TonicsError(stage.key, "a worker process died", do=do) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    )
+    pending = {pool.submit(make_shard, stage, shard) for shard in shards}
+    try:
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    except BrokenProcessPool as error:
+        do = "run again; with --workers 1 the reason shows itself (often: not enough memory)"
+        raise TonicsError(stage.key, "a worker process died", do=do) from error
+    except Exception:
+        raise
+    except BaseException:  # interrupted: nobody waits for the shards under way
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def worker_count(wanted: int) -> int:

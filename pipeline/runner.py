@@ -10,7 +10,6 @@ from typing import Any
 
 from ..artifact import Manifest, Output, hash_json, remove_leftovers
 from ..errors import InputError
-from .dataset import Dataset
 from .engine import map_shards, worker_count
 from .lock import locked
 from .progress import Progress
@@ -152,6 +151,10 @@ class Report:
     wall_s: float
     cpu_s: float
 
+    def json(self) -> dict[str, Any]:
+        """As a program reads it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
     def line(self) -> str:
         """The stage's closing line: in, out, rejected by reason, ignored, seconds."""
         counts = self.counts
@@ -185,7 +188,10 @@ def bring_up_to_date(
             return _report(stage, status.merged, 0, started, fresh=True)
         if not rebuild:
             _refuse_to_discard(stage, status.stale)
-        made = _make(stage, [s.shard for s in status.stale], workers, progress)
+        try:
+            made = _make(stage, [s.shard for s in status.stale], workers, progress)
+        finally:
+            remove_leftovers(stage.folder)  # of workers that were stopped
         manifests = sorted([*status.fresh, *made], key=lambda m: m.shard)
         _remove_orphans(stage, manifests)
         _check_rejects(stage, manifests)
@@ -287,13 +293,8 @@ def forget(stage: Stage) -> None:
     stage.discard()
 
 
-def verify_stage(dataset: Dataset, key: str) -> list[str]:
-    """Re-hash every file of a stage; return what is wrong, one line each."""
-    problems = []
-    for file in sorted(manifest_file(dataset, key).parent.glob("*.json")):
-        manifest = Manifest.read(file)
-        if manifest is None:
-            problems.append(f"{key}: {file.name} cannot be read; run 'tonics run'")
-            continue
-        problems += [f"{key}: {p}" for o in manifest.outputs if (p := o.damaged(dataset.root))]
-    return problems
+def finished_cost(stage: Stage) -> tuple[int, float]:
+    """How many finished shards a stage has, and the CPU-seconds they took."""
+    files = manifest_file(stage.dataset, stage.key).parent.glob("*.json")
+    made = [m for f in files if f.stem != "stage" and (m := Manifest.read(f)) is not None]
+    return len(made), sum(m.cost.get("cpu_s", 0.0) for m in made)

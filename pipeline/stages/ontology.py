@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from ... import __version__
 from ...artifact import Manifest, atomic_file, hash_json
-from ...ontology.database import build_database, schema_fingerprint
-from ...ontology.senses import senses_fingerprint
+from ...ontology.database import FORMAT, build_database
+from ...ontology.tables import tables_fingerprint
 from ...ontology.wordnet import open_wordnet
 from ..dataset import rows_hash
 from ..stage import Estimate, Made, Shard, Stage, require_done
@@ -53,8 +53,8 @@ class OntologyStage(Stage):
             "pairs": rows_hash(pairs, ["pair", "pair_key", "image", "split", "caption_hash"]),
             "images": rows_hash(images, ["image", "image_id", "content_hash"]),
             "wordnet": open_wordnet().fingerprint,
-            "senses": senses_fingerprint(),
-            "schema": schema_fingerprint(),
+            "senses": tables_fingerprint(),
+            "format": FORMAT,
             "settings": self.dataset.config.ontology.model_dump(),
         }
 

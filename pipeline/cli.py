@@ -1,0 +1,475 @@
+"""The command line: parses what the user typed, calls the room that does it, prints the answer.
+
+Exit codes: 0 done, 1 failed, 2 the user's input was wrong, 130 interrupted. Whatever goes wrong for
+a reason the user can act on is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..errors import InputError, StaleInput, TonicsError
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
+    from .stage import Stage
+
+app = typer.Typer(
+    name="tonics",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Decide beforehand which image-caption pairs share a minibatch.\n\n"
+    "A dataset is a folder with a tonics.toml; 'tonics init' writes one, 'tonics run' builds it.",
+)
+plans_app = typer.Typer(no_args_is_help=True, help="Look at the plans of a dataset.")
+show_app = typer.Typer(no_args_is_help=True, help="Show one object, batch or image.")
+app.add_typer(plans_app, name="plans")
+app.add_typer(show_app, name="show")
+
+
+class Format(StrEnum):
+    """How an answer is printed."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+Names = Annotated[list[str] | None, typer.Argument(help="Names in tonics.toml; all when omitted.")]
+Workers = Annotated[
+    int,
+    typer.Option("--workers", "-w", min=0, help="Processes; 0: as in tonics.toml, or a core each."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Option("-C", help="The dataset folder.", metavar="DIR")] = Path(),
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Keep the dataset folder for the command."""
+    if version:
+        typer.echo(f"tonics {__version__}")
+        raise typer.Exit
+    context.obj = folder
+
+
+def main() -> None:
+    """Run the command line; the only place where errors become exit codes."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        app()
+    except TonicsError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except Interrupted:
+        _complain("interrupted; what is finished is kept, run the same command again to go on")
+        sys.exit(130)
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or a polite kill; not KeyboardInterrupt, which typer would answer itself."""
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+    raise Interrupted
+
+
+def _complain(message: str) -> None:
+    print(f"tonics: {message}", file=sys.stderr)
+
+
+# -- making a dataset ------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel="Start")
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to put it.")] = Path("tonics-demo"),
+    scenes: Annotated[int, typer.Option(min=20, help="How many images to compose.")] = 1500,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other scenes.")] = 0,
+    stamps: Annotated[Path | None, typer.Option(help="Folder of the stamps' photographs.")] = None,
+    workers: Workers = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Build, train and evaluate on a small offline dataset.
+
+    Composes scenes from photographs of Debian's tuxpaint-stamps-default, captions them, and runs
+    every stage. Run it again and it continues where it stopped.
+
+    Example: tonics demo /tmp/demo --scenes 600
+    """
+    from .demo_run import run_demo
+
+    run_demo(folder, scenes=scenes, seed=seed, stamps=stamps, workers=workers, quiet=quiet)
+
+
+@app.command(rich_help_panel="Start")
+def init(
+    folder: Annotated[Path, typer.Argument(help="The dataset folder; made when absent.")],
+    images: Annotated[Path | None, typer.Option(help="The folder your photos are in.")] = None,
+    captions: Annotated[list[Path] | None, typer.Option(help="A caption file; repeatable.")] = None,
+    source_format: Annotated[
+        str, typer.Option("--format", help="auto, coco, flickr, csv, tsv or jsonl.")
+    ] = "auto",
+    column: Annotated[
+        list[str] | None, typer.Option(help="caption=title: what your columns are called.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=2, help="Pairs in a minibatch.")] = 128,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each plan.")] = 10,
+) -> None:
+    """Write a commented tonics.toml to start from.
+
+    Example: tonics init flickr --images photos/ --captions captions.csv --column caption=text
+    """
+    from .init import init_dataset
+
+    path = init_dataset(
+        folder,
+        images=images,
+        captions=captions or [],
+        source_format=source_format,
+        columns=column or [],
+        batch_size=batch_size,
+        epochs=epochs,
+    )
+    typer.echo(f"wrote {path}; look at it, then: tonics -C {folder} run -n")
+
+
+@app.command(rich_help_panel="Start")
+def assets(
+    source: Annotated[
+        list[Path] | None, typer.Option("--from", help="An unpacked Debian tree to take from.")
+    ] = None,
+    offline: Annotated[bool, typer.Option(help="Do not ask nltk's downloader.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make WordNet available, and say which models and photographs are here.
+
+    Example: tonics assets --from ~/debian-packages
+    """
+    from dataclasses import asdict
+
+    from .assets import check_assets
+    from .tables import format_json
+
+    found = check_assets(sources=source or [], download=not offline)
+    if as_json:
+        typer.echo(format_json([asdict(asset) for asset in found]))
+    for asset in [] if as_json else found:
+        state = asset.found or f"MISSING, needed for {asset.needed_for}: {asset.get}"
+        typer.echo(f"{asset.name:<20} {state}")
+    if not found[0].found:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="Start")
+def run(
+    context: typer.Context,
+    stage: Annotated[
+        list[str] | None, typer.Argument(help="Stages to bring up to date, with their inputs.")
+    ] = None,
+    dry: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would run.")] = False,
+    rebuild: Annotated[
+        list[str] | None, typer.Option(help="Make a stage anew; repeatable.", metavar="STAGE")
+    ] = None,
+    workers: Workers = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bring stages up to date: everything, or the named ones with all they read from.
+
+    A stage is a kind (plan) or one of its names (plan/tonics). A run that was stopped goes on.
+
+    Example: tonics -C my-dataset run -n
+    """
+    from .graph import choose, stages_of, with_inputs
+
+    dataset = _open(context)
+    stages = stages_of(dataset)
+    anew = choose(stages, rebuild) if rebuild else []
+    chosen = with_inputs(stages, [*choose(stages, stage or []), *anew])
+    if dry:
+        _print_forecast(dataset, chosen, as_json)
+        return
+    _bring_up(chosen, [s.key for s in anew], workers, as_json, quiet)
+
+
+# -- single stages
+# -----------------------------------------------------------------------------------
+
+
+def _stage_command(kind: str, text: str, example: str) -> None:
+    def command(
+        context: typer.Context,
+        names: Names = None,
+        workers: Workers = 0,
+        as_json: AsJson = False,
+        quiet: Quiet = False,
+    ) -> None:
+        from .graph import choose, stages_of
+
+        stages = stages_of(_open(context))
+        keys = [f"{kind}/{name}" for name in names or []] or [kind]
+        extra = [k for k in stages if kind == "eval" and k.startswith("queries/")]
+        _require_inputs(stages, choose(stages, keys), extra)
+        _bring_up(choose(stages, [*extra, *keys]), [], workers, as_json, quiet)
+
+    command.__doc__ = f"{text}\n\nExample: tonics -C my-dataset {example}"
+    app.command(name=kind, rich_help_panel="Stages")(command)
+
+
+_stage_command("ingest", "Read caption files and image headers into tables.", "ingest")
+_stage_command("extract", "Turn images into region features.", "extract grid")
+_stage_command("parse", "Find the nouns of every caption.", "parse")
+_stage_command("ontology", "Build the object ontology, ontology.duckdb.", "ontology")
+_stage_command("embed", "Turn captions into vectors.", "embed captions")
+_stage_command("plan", "Decide the minibatches.", "plan tonics")
+_stage_command("train", "Train a dual encoder on a plan.", "train tonics")
+_stage_command("eval", "Score a trained run on retrieval.", "eval tonics")
+
+
+def _require_inputs(stages: dict[str, Stage], chosen: list[Stage], own: list[str]) -> None:
+    """Refuse to run one stage on inputs that are out of date."""
+    from .runner import status_of
+
+    wanted = {s.key for s in chosen} | set(own)
+    for stage in chosen:
+        for key in stage.inputs:
+            if key not in wanted and (why := status_of(stages[key]).why):
+                do = f"'tonics run {stage.key}' brings its inputs up to date first"
+                raise StaleInput(stage.key, f"its input {key} is out of date ({why})", do=do)
+
+
+def _bring_up(
+    stages: list[Stage], rebuild: list[str], workers: int, as_json: bool, quiet: bool
+) -> None:
+    from .progress import Progress
+    from .runner import bring_up_to_date
+    from .tables import format_json
+
+    reports = []
+    for stage in stages:
+        anew = stage.key in rebuild
+        if anew and not as_json:
+            typer.echo(_price_of(stage))
+        report = bring_up_to_date(
+            stage,
+            workers=workers or stage.dataset.config.runtime.workers,
+            rebuild=anew,
+            progress=Progress(quiet=quiet or as_json),
+        )
+        reports.append(report)
+        if not as_json:
+            typer.echo(report.line())
+    scores = _scores(stages)
+    if as_json:
+        typer.echo(format_json([report.json() for report in reports]))
+    elif scores:
+        typer.echo("\n" + scores)
+
+
+def _price_of(stage: Stage) -> str:
+    from .runner import finished_cost
+
+    shards, cpu_s = finished_cost(stage)
+    return f"{stage.key}: discards {shards} finished shards ({cpu_s:,.1f} CPU-s of work)"
+
+
+def _scores(stages: list[Stage]) -> str:
+    """A table of the runs among the stages that have been evaluated."""
+    from .results import results_table
+
+    names = [s.name for s in stages if s.kind == "eval"]
+    return results_table(stages[0].dataset, names) if names else ""
+
+
+def _print_forecast(dataset: Dataset, stages: list[Stage], as_json: bool) -> None:
+    from .engine import worker_count
+    from .forecast import forecast
+    from .tables import format_json, format_table, size_text, time_text
+
+    found = forecast(dataset, stages)
+    if as_json:
+        typer.echo(format_json([f.json() for f in found]))
+        return
+    if not found:
+        typer.echo("everything is up to date")
+        return
+    rows = [
+        [f.key, f.rows, time_text(f.cpu_s), size_text(f.bytes), f.measured, f.why] for f in found
+    ]
+    typer.echo(format_table(["stage", "rows", "CPU time", "disk", "measured", "why"], rows))
+    workers = worker_count(dataset.config.runtime.workers)
+    total = sum(f.cpu_s for f in found)
+    typer.echo(
+        f"\nin all about {time_text(total)} of CPU time (at best {time_text(total / workers)} with "
+        f"{workers} workers) and {size_text(sum(f.bytes for f in found))} on disk; a rate that is "
+        "not measured is a general figure"
+    )
+
+
+# -- looking at a dataset
+# ----------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel="Look")
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Say where every stage stands.
+
+    Example: tonics -C my-dataset status
+    """
+    from .status import dataset_status
+    from .tables import format_json, format_table
+
+    rows = dataset_status(_open(context))
+    if as_json:
+        typer.echo(format_json(rows))
+        return
+    shown = [[r["stage"], r["state"], r["in"], r["out"], r["rejected"], r["why"]] for r in rows]
+    typer.echo(format_table(["stage", "state", "in", "out", "rejected", "why"], shown))
+
+
+@app.command(rich_help_panel="Look")
+def verify(context: typer.Context) -> None:
+    """Re-read every file and compare it with its hash; what is damaged is made anew by 'run'.
+
+    Example: tonics -C my-dataset verify
+    """
+    from .graph import stages_of
+    from .verify import verify_dataset
+
+    stages = stages_of(_open(context))
+    problems = verify_dataset(list(stages.values()))
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        found = f"{len(problems)} problems"
+        raise TonicsError("verify", found, do="'tonics run' makes just the damaged shards anew")
+    typer.echo(f"{len(stages)} stages: every file is as it was written")
+
+
+@app.command(rich_help_panel="Look")
+def clean(
+    context: typer.Context,
+    unnamed: Annotated[
+        bool, typer.Option(help="Also delete what tonics.toml no longer names.")
+    ] = False,
+) -> None:
+    """Delete what killed runs left half-written; list what tonics.toml no longer names.
+
+    Example: tonics -C my-dataset clean --unnamed
+    """
+    from .clean import clean_dataset
+
+    for line in clean_dataset(_open(context), unnamed=unnamed):
+        typer.echo(line)
+
+
+@app.command(rich_help_panel="Look")
+def sql(
+    context: typer.Context,
+    query: Annotated[str, typer.Argument(help="One SELECT; see ontology/schema.sql.")],
+    output: Annotated[Format, typer.Option("--format", "-f", help="How to print.")] = Format.table,
+    timeout: Annotated[float, typer.Option(help="Seconds before it is stopped.")] = 60,
+    memory: Annotated[str, typer.Option(help="The most memory it may take.")] = "2GB",
+) -> None:
+    """Ask the ontology a question in SQL, read-only.
+
+    Example: tonics -C my-dataset sql "SELECT * FROM pairs_of('dog.n.01') LIMIT 10"
+    """
+    from ..ontology.database import run_query
+    from .show import ontology_file
+    from .tables import format_csv, format_json, format_table, rows_as_dicts
+
+    path = ontology_file(_open(context))
+    table = run_query(path, query, memory=memory, timeout_s=timeout)
+    columns = table.column_names
+    rows = [list(row.values()) for row in table.to_pylist()]
+    if output is Format.json:
+        typer.echo(format_json(rows_as_dicts(columns, rows)))
+    elif output is Format.csv:
+        typer.echo(format_csv(columns, rows))
+    else:
+        typer.echo(format_table(columns, rows))
+
+
+@show_app.command("object")
+def show_object(
+    context: typer.Context,
+    word: Annotated[str, typer.Argument(help="A word or a synset: dog, dog.n.01.")],
+) -> None:
+    """An object: gloss, path to the root, what is below it, captions.
+
+    Example: tonics -C my-dataset show object dog
+    """
+    from . import show
+
+    typer.echo(show.show_object(_open(context), word))
+
+
+@show_app.command("batch")
+def show_batch(
+    context: typer.Context,
+    plan: Annotated[str, typer.Argument(help="Name of the plan.")],
+    number: Annotated[int, typer.Argument(help="Which batch, from 0.")],
+) -> None:
+    """A planned batch: what its pairs share, and their captions.
+
+    Example: tonics -C my-dataset show batch tonics 17
+    """
+    from . import show
+
+    typer.echo(show.show_batch(_open(context), plan, number))
+
+
+@show_app.command("image")
+def show_image(
+    context: typer.Context,
+    image_id: Annotated[str, typer.Argument(help="The source's id of the image.")],
+) -> None:
+    """An image: size, captions, best regions.
+
+    Example: tonics -C my-dataset show image 1000268201_693b08cb0e.jpg
+    """
+    from . import show
+
+    typer.echo(show.show_image(_open(context), image_id))
+
+
+@plans_app.command("list")
+def plans_list(context: typer.Context, as_json: AsJson = False) -> None:
+    """All plans: batches, coverage, how alike their batches are beside random ones.
+
+    Example: tonics -C my-dataset plans list
+    """
+    from .results import plans_rows
+    from .tables import format_json, format_table, rows_as_dicts
+
+    columns, rows = plans_rows(_open(context))
+    if as_json:
+        typer.echo(format_json(rows_as_dicts(columns, rows)))
+    else:
+        typer.echo(format_table(columns, rows))
+
+
+def _open(context: typer.Context) -> Dataset:
+    from .dataset import Dataset
+
+    folder = context.obj
+    if not folder.is_dir():
+        raise InputError(folder, "no such folder", do="make one with 'tonics init'")
+    return Dataset.open(folder)

@@ -1,0 +1,50 @@
+"""Tables of what came out: retrieval scores of runs, figures of plans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..artifact import read_json
+from ..train.plan import Plan
+from .dataset import Dataset
+from .tables import format_table
+
+
+def results_table(dataset: Dataset, names: Sequence[str]) -> str:
+    """Recalls of evaluated runs, in percent; empty when there are none."""
+    rows = []
+    for name in names:
+        file = dataset.run(name) / "eval.json"
+        if file.exists():
+            rows.append([name, *_recalls(read_json(file))])
+    if not rows:
+        return ""
+    columns = ["run", "images", "captions"]
+    columns += [f"{way} R@{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)]
+    return format_table([*columns, "rsum"], rows)
+
+
+def _recalls(scores: dict[str, Any]) -> list[Any]:
+    found: list[Any] = [scores["images"], scores["captions"]]
+    found += [scores[way][f"r{k}"] for way in ("i2t", "t2i") for k in (1, 5, 10)]
+    return [*found, scores["rsum"]]
+
+
+def plans_rows(dataset: Dataset) -> tuple[list[str], list[list[Any]]]:
+    """Columns and a row for every plan on disk."""
+    columns = ["plan", "batches", "size", "epochs", "pairs", "placed", "remainder"]
+    columns += ["top1", "random top1", "mean", "random mean", "suspects"]
+    rows = []
+    for folder in sorted((dataset.root / "plans").glob("*")):
+        if not (folder / "plan.json").exists():
+            continue
+        plan = Plan(folder)
+        counts, quality = plan.header["counts"], plan.quality
+        row: list[Any] = [folder.name, len(plan), plan.batch_size, plan.epochs, counts["pairs"]]
+        row += [plan.header["coverage"]["placed"], counts["remainder"]]
+        if quality:
+            ours, base = quality["plan"], quality["random"]
+            row += [ours["top1"], base["top1"], ours["mean"], base["mean"], ours["suspects"]]
+        rows.append(row + [None] * (len(columns) - len(row)))
+    return columns, rows

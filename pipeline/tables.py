@@ -1,0 +1,132 @@
+"""Tables and captions for people: hostile text is shown as text, never as markup or escapes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import plain
+
+BOLD, RESET = "\x1b[1m", "\x1b[0m"
+
+
+def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], width: int = 0) -> str:
+    """Lay rows out under their column names, numbers to the right, long text cut to the terminal.
+
+    >>> print(format_table(["object", "images"], [["dog", 12], ["cat", 3]]))
+    object  images
+    ------  ------
+    dog         12
+    cat          3
+    """
+    shown = [[_cell(value) for value in row] for row in rows]
+    widths = [max([len(name), *(len(row[i]) for row in shown)]) for i, name in enumerate(columns)]
+    limit = width or terminal_width()
+    while sum(widths) + 2 * (len(widths) - 1) > limit and max(widths) > 12:
+        widths[widths.index(max(widths))] -= 1
+    right = [
+        all(isinstance(r[i], int | float) or r[i] is None for r in rows) for i in range(len(widths))
+    ]
+    lines = [_line(columns, widths, right), _line(["-" * w for w in widths], widths, right)]
+    lines += [_line(row, widths, right) for row in shown]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def terminal_width() -> int:
+    """Columns of the terminal; without one lines are not cut short."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, float):
+        return "nan" if math.isnan(value) else f"{value:.4g}"
+    if isinstance(value, list | dict):
+        return plain(json.dumps(value, ensure_ascii=False, default=str))
+    return plain(str(value))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    cut = [c if len(c) <= w else c[: w - 1] + "…" for c, w in zip(cells, widths, strict=True)]
+    return "  ".join(
+        c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cut, widths, right, strict=True)
+    )
+
+
+def format_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Comma-separated values, with a header."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return out.getvalue().rstrip("\n")
+
+
+def format_json(value: Any) -> str:
+    """JSON for programs: control characters in text are escaped, so a terminal is safe too."""
+    return json.dumps(value, ensure_ascii=False, indent=1, default=str)
+
+
+def rows_as_dicts(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Mapping[str, Any]]:
+    """Rows as objects, for ``--json``."""
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def mark(caption: str, spans: Sequence[tuple[int, int]]) -> str:
+    """Show a caption with spans marked: bold on a terminal, in brackets elsewhere.
+
+    >>> mark("a dog runs", [(2, 5)])
+    'a [dog] runs'
+    """
+    before, after = (BOLD, RESET) if sys.stdout.isatty() else ("[", "]")
+    parts, at = [], 0
+    for start, end in sorted(spans):
+        if start < at:
+            continue
+        parts += [plain_part(caption[at:start]), before, plain_part(caption[start:end]), after]
+        at = end
+    return "".join([*parts, plain_part(caption[at:])])
+
+
+def plain_part(text: str) -> str:
+    """As ``errors.plain``, but keeps the spaces at the ends of a part.
+
+    >>> plain_part(" a ")
+    ' a '
+    """
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def size_text(count: float) -> str:
+    """Bytes for people.
+
+    >>> size_text(1_500_000)
+    '1.5 MB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.1f} {unit}" if unit != "B" else f"{count:.0f} B"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def time_text(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> time_text(4), time_text(150), time_text(9000)
+    ('4 s', '2.5 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
