@@ -45,6 +45,7 @@ _UNNEEDED = ["parser", "ner", "senter", "textcat", "entity_linker", "spancat"]
 _CHUNK = 2048  # captions between two emptyings of spaCy's string store
 _LEMMA_CACHE = 200_000
 _WORD = re.compile(r"[^\W\d_]+(?:['’.&][^\W\d_]+)*\.?\d*\Z")  # noqa: RUF001 (a typographic apostrophe)
+_SINGULAR = frozenset(("a", "an", "another", "one", "each", "every"))
 _HYPHENS = frozenset("-‐‑–")  # noqa: RUF001
 _AROUND_HYPHEN = re.compile(" [-‐‑–] ")  # noqa: RUF001
 # Markup, terminal escapes, control characters and emoji are blanked, character for character,
@@ -167,6 +168,7 @@ class _Reader:
         self.parser, self.known = parser, known
         self.nouns_pos, self.adjective_pos, self.proper_pos = (NOUN, PROPN), ADJ, PROPN
         self.adjectives, self.forms, self.curated = words("adjective"), forms(), curated_senses()
+        self.actions = words("action")
         self.relemmatised: dict[str, str] = {}
 
     def nouns(self, doc: Doc, text: str) -> list[Noun]:
@@ -209,14 +211,38 @@ class _Reader:
                 longest, found = first, phrase
             if run == _next_word(tokens, first) and self.is_modifier(tokens, first):
                 run = first
-        if longest == last and run < last:
-            parts = [t.lower_ for t in tokens[run:last] if t.text not in _HYPHENS]
-            return run, " ".join([*parts, head]), head
-        return longest, *found
+        if longest < last:
+            return longest, *found
+        if run == last or self.is_verb(tokens, run, last):
+            return last, head, head
+        parts = [t.lower_ for t in tokens[run:last] if t.text not in _HYPHENS]
+        return run, " ".join([*parts, head]), head
+
+    def is_verb(self, tokens: list[Token], run: int, last: int) -> bool:
+        """Say whether the last of a run of nouns is a verb that the tagger took for a noun.
+
+        "A dog chases": a plural after a singular article; "the dog leaps": a word for an action.
+        """
+        plural = tokens[last].tag_ in ("NNS", "NNPS")
+        if tokens[last].lower_.endswith("ing") or plural:
+            lemma = tokens[last].lower_ if not plural else tokens[last].lemma_.lower()
+            if lemma in self.actions:
+                return True
+        return plural and self.follows_singular(tokens, run)
+
+    def follows_singular(self, tokens: list[Token], first: int) -> bool:
+        """Say whether only adjectives stand between a singular article and this token."""
+        i = first - 1
+        while i >= 0 and (
+            tokens[i].pos == self.adjective_pos or tokens[i].lower_ in self.adjectives
+        ):
+            i -= 1
+        return i >= 0 and tokens[i].lower_ in _SINGULAR
 
     def is_modifier(self, tokens: list[Token], i: int) -> bool:
         """Say whether a token may stand before the head of a compound that no dictionary knows."""
-        return tokens[i].pos in self.nouns_pos and self.is_noun(tokens, i)
+        plural = tokens[i].tag_ in ("NNS", "NNPS")  # "dogs wrestle" is no compound
+        return not plural and tokens[i].pos in self.nouns_pos and self.is_noun(tokens, i)
 
     def starts(self, tokens: list[Token], last: int) -> Iterator[tuple[int, bool]]:
         """Walk left over the words a compound may start with, nearest first; tell of hyphens passed."""

@@ -11,7 +11,7 @@ CREATE TABLE main.synsets (
     definition VARCHAR,    -- WordNet's gloss
     lexname    VARCHAR,    -- WordNet's coarse class, such as noun.animal
     depth      INTEGER,    -- steps to entity.n.01 along the primary parents (0: entity.n.01 itself)
-    parent     VARCHAR,    -- primary parent: of its hypernyms the one deepest below the root, then the first WordNet lists; NULL for the root
+    parent     VARCHAR,    -- primary parent: of its hypernyms one under physical_entity.n.01 first, then the deepest below the root, then the first WordNet lists; NULL for the root
     object     INTEGER     -- the nearest object at or above it along the primary parents
 );
 
@@ -58,7 +58,7 @@ CREATE TABLE main.mentions (
     lemma      VARCHAR,  -- lower case, head in the singular
     head       VARCHAR,  -- lemma of the last word
     synset     VARCHAR,  -- what it means; NULL when unknown or a word that only frames the picture
-    method     VARCHAR,  -- rule that decided: curated, only, physical, first, head, frame, unknown
+    method     VARCHAR,  -- rule that decided: curated, action, only, physical, first, head, frame, unknown
     confidence FLOAT     -- 0..1; only mentions of at least meta.confident count for objects
 );
 

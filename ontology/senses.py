@@ -2,20 +2,21 @@
 
 Decided once per distinct noun, without its context, by the first rule that applies:
 
-==============  ==========================================================================  ==========
-method          rule                                                                        confidence
-==============  ==========================================================================  ==========
-``frame``       a word that frames the picture ("front", "view"): no object                 0
-``curated``     the noun, or the whole compound, is in ``senses.tsv``                       1.0
-``only``        WordNet has one sense of it                                                 0.9
-``physical``    its first sense under ``physical_entity.n.01``                              0.8 .. 0.4
-``first``       no sense is physical: the first                                             0.5
-``head``        an unknown compound takes the sense of its longest known ending             3/4 of that
-``unknown``     WordNet does not know it: no synset                                         0
-==============  ==========================================================================  ==========
+============  =====================================================================  ===========
+method        rule                                                                   confidence
+============  =====================================================================  ===========
+``frame``     a word that frames the picture ("front", "view"), or a bare colour     0, no synset
+``curated``   the noun, or the whole compound, is in ``senses.tsv``                  1.0
+``action``    what somebody does ("leap"): its first sense as an act                 0.4
+``only``      WordNet has one sense of it                                            0.9
+``physical``  its first sense under ``physical_entity.n.01``                         0.8 .. 0.4
+``first``     no sense is physical: the first                                        0.5
+``head``      an unknown compound takes the sense of its longest known ending        3/4 of that
+``unknown``   WordNet does not know it                                               0, no synset
+============  =====================================================================  ===========
 
-The confidence of ``physical`` falls with the rank of the sense: 0.8 for WordNet's own first sense, 0.6
-for the next three, 0.4 beyond.
+The confidence of ``physical`` falls with the rank of the sense: 0.8 for WordNet's own first sense,
+0.6 for the next three, 0.4 beyond. Individuals (``brown.n.02``, a botanist) come last everywhere.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .wordnet import WordNet, open_wordnet
 
 CONFIDENT = 0.5  # mentions below this stay out of the objects, and visible in SQL
 _HEAD_FACTOR = 0.75
-_CURATED, _ONLY, _FIRST = 1.0, 0.9, 0.5
+_CURATED, _ONLY, _FIRST, _ACTION = 1.0, 0.9, 0.5, 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def sense_of(noun: str) -> Sense:
 
 
 def _is_frame(wordnet: WordNet, lemma: str, head: str) -> bool:
-    """Say whether a noun frames the picture; a compound that is itself a thing ("bedside") does not."""
+    """Say whether a noun frames the picture; a compound that is a thing itself does not."""
     frames = words("frame")
     if lemma in frames:
         return True
@@ -89,10 +90,13 @@ def _known_sense(wordnet: WordNet, lemma: str) -> Sense | None:
     listed = curated_senses().get(lemma)
     if listed and (synset := wordnet.resolve(listed)):  # another WordNet may lack that name
         return Sense(synset=synset, method="curated", confidence=_CURATED)
-    senses = wordnet.noun_synsets(lemma)
+    senses = _kinds_first(wordnet, wordnet.noun_synsets(lemma))
     if not senses:
         base = wordnet.morphy(lemma)
         return _known_sense(wordnet, base) if base and base != lemma else None
+    if lemma in words("action"):
+        act = next((s for s in senses if wordnet.synset(s).lexname == "noun.act"), senses[0])
+        return Sense(synset=act, method="action", confidence=_ACTION)
     if len(senses) == 1:
         return Sense(synset=senses[0], method="only", confidence=_ONLY)
     for rank, synset in enumerate(senses):
@@ -100,6 +104,11 @@ def _known_sense(wordnet: WordNet, lemma: str) -> Sense | None:
             confidence = 0.8 if rank == 0 else 0.6 if rank <= 3 else 0.4
             return Sense(synset=synset, method="physical", confidence=confidence)
     return Sense(synset=senses[0], method="first", confidence=_FIRST)
+
+
+def _kinds_first(wordnet: WordNet, senses: tuple[str, ...]) -> list[str]:
+    """Order senses as WordNet does, but every individual after all kinds."""
+    return sorted(senses, key=lambda name: not wordnet.synset(name).hypernyms)
 
 
 def _endings(lemma: str, head: str) -> list[str]:

@@ -39,7 +39,7 @@ def curated_senses() -> dict[str, str]:
 
 @functools.cache
 def words(role: str) -> frozenset[str]:
-    """Return the words of one role of ``words.tsv``: ``frame`` or ``adjective``."""
+    """Return the words of one role of ``words.tsv``: ``frame``, ``adjective`` or ``action``."""
     return frozenset(word for word, its_role in _rows("words.tsv") if its_role == role)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from .wordnet import ROOT, Synset, WordNet
+from .wordnet import PHYSICAL, ROOT, Synset, WordNet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +17,9 @@ class Graph:
 
     Attributes:
         synsets: by name, sorted by name.
-        parent: the primary parent of each; of its hypernyms the one deepest below the root, then the
-            first that WordNet lists (kinds before instances); None for the root.
+        parent: the primary parent of each: of its hypernyms, one under ``physical_entity.n.01``
+            before any other, then the deepest below the root, then the first that WordNet lists
+            (kinds before instances); None for the root.
         depth: steps to the root along the primary parents.
     """
 
@@ -134,6 +135,12 @@ def _place(
     above = _hypernyms(synsets[name])
     for hypernym in above:
         _place(hypernym, synsets, parent, depth)
-    best = max(above, key=lambda s: depth[s], default=None)  # max keeps the first of equals
-    parent[name] = best
+    best = max(above, key=lambda s: (_is_physical(s, parent), depth[s]), default=None)
+    parent[name] = best  # max keeps the first of equals
     depth[name] = 0 if best is None else depth[best] + 1
+
+
+def _is_physical(name: str | None, parent: Mapping[str, str | None]) -> bool:
+    while name is not None and name != PHYSICAL:
+        name = parent[name]
+    return name == PHYSICAL
