@@ -82,7 +82,7 @@ class Dealer:
         cards += [stamp.noun.noun for stamp in rare]
         chosen += rare
         fits = [sum(hand.accepts(stamp) for hand in hands) for stamp in chosen]
-        for card in np.lexsort((rng.random(len(cards)), fits)):
+        for card in np.lexsort((rng.random(len(cards)), np.array(fits))):
             self._deal(hands, cards[card], chosen[card], rng)
         for hand in hands:
             self._fill(hand, rng)

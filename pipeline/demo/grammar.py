@@ -287,7 +287,7 @@ class _Writer:
         if len(standing) == 1:
             return self._say(_pick(self.rng, _UNDER_SKY), standing[0], slots)
         if len(standing) == 2:
-            relation = _pick(self.rng, _relations(*standing, self.hand.horizon))
+            relation = _pick(self.rng, _relations(standing[0], standing[1], self.hand.horizon))
             template = _pick(self.rng, _MANY_UNDER_SKY)
             return self._say(template, standing[0], slots, relation=relation)
         return self._say("{A}, {B} and {C} {G} with {S} {aloft}", standing[0], slots)

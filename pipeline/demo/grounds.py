@@ -120,7 +120,7 @@ def _backdrop(kind: str, width: int, rows: int, rng: np.random.Generator) -> Pix
     if kind == "room":
         return _painted_wall(width, rows, rng, skirting=0)
     if kind == "brick":
-        return np.clip(_seen_from_above_upright(_tile("brick"), width, rows, rng), 0, 255)  # type: ignore[return-value]
+        return np.clip(_seen_from_above_upright(_tile("brick"), width, rows, rng), 0, 255)
     picture = _sky(width, rows, rng, low=1.0)
     if kind == "sea":
         band = max(4, int(rows * rng.uniform(0.12, 0.3)))

@@ -76,7 +76,7 @@ class Studio:
         """Paint one scene.
 
         Returns:
-            the picture (RGB), its cut-outs in the order of ``hand.stamps``, and the tint of the ground.
+            the picture (RGB), its cut-outs in the order of ``hand.stamps``, the ground's tint.
         """
         from PIL import Image
 

@@ -50,7 +50,7 @@ class SceneSummary:
 
     Attributes:
         composed: scenes made by this call; the others were there already.
-        common: for each everyday noun, the scenes that show one; 0 when its photographs are missing.
+        common: for each everyday noun, the scenes that show one; 0 without its photographs.
         distinct_nouns: how many different nouns (narrowest names) are planted.
     """
 
