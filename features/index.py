@@ -31,6 +31,7 @@ class Index:
         files: (name, size in bytes) of every shard.
         dim: D, the numbers in one region's feature.
         content_hash: of the rows, however they are cut into shards.
+        vocabulary_hash: of vocabulary.json's content.
     """
 
     image: np.ndarray
@@ -44,9 +45,10 @@ class Index:
     files: tuple[tuple[str, int], ...]
     dim: int
     content_hash: str
+    vocabulary_hash: str
 
     @classmethod
-    def of(cls, folder: Path, shards: list[Shard]) -> Index:
+    def of(cls, folder: Path, shards: list[Shard], vocabulary_hash: str) -> Index:
         """Index shards of one folder.
 
         Raises:
@@ -57,6 +59,7 @@ class Index:
         size = (columns["image"], columns["width"], columns["height"])
         return cls(
             content_hash=content_hash(*size, columns.pop("xxh3")),
+            vocabulary_hash=vocabulary_hash,
             files=tuple((shard.path.name, shard.path.stat().st_size) for shard in shards),
             dim=shards[0].dim,
             **columns,
@@ -64,7 +67,8 @@ class Index:
 
     def write(self, folder: Path) -> None:
         """Write ``index.arrow``, atomically."""
-        schema = index_schema(self.files, self.dim, self.content_hash)
+        names = ("files", "dim", "content_hash", "vocabulary_hash")
+        schema = index_schema(**{name: getattr(self, name) for name in names})
         arrays = [pa.array(getattr(self, field.name), field.type) for field in schema]
         with (
             atomic_file(folder / INDEX_NAME) as tmp,
@@ -102,6 +106,7 @@ class Index:
             files=tuple((str(name), int(size)) for name, size in json.loads(metadata[b"files"])),
             dim=int(metadata[b"dim"]),
             content_hash=metadata[b"content_hash"].decode(),
+            vocabulary_hash=metadata[b"vocabulary_hash"].decode(),
             **{name: column.to_numpy(zero_copy_only=True) for name, column in columns.items()},
         )
 

@@ -43,11 +43,14 @@ def shard_schema(dim: int) -> pa.Schema:
     return _schema(columns, {"format": FORMAT, "version": str(VERSION)})
 
 
-def index_schema(files: Sequence[tuple[str, int]], dim: int, content_hash: str) -> pa.Schema:
+def index_schema(
+    *, files: Sequence[tuple[str, int]], dim: int, content_hash: str, vocabulary_hash: str
+) -> pa.Schema:
     """Declare the index of a store whose shards are ``files`` (name, size in bytes)."""
     facts: dict[str | bytes, str | bytes] = {
         "dim": str(dim),
         "content_hash": content_hash,
+        "vocabulary_hash": vocabulary_hash,
         "files": json.dumps(files),
     }
     return INDEX_SCHEMA.with_metadata(INDEX_SCHEMA.metadata | facts)

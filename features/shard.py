@@ -24,12 +24,12 @@ class Shard:
         self.path = path
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            check_version(path, self._reader.schema)
+            self.dim = self._check_columns()
         except FileNotFoundError as error:
             raise FormatError(path, "is missing", do="run 'tonics run'") from error
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise FormatError(path, f"damaged ({error})", do="run 'tonics run'") from error
-        check_version(path, self._reader.schema)
-        self.dim = self._check_columns()
         self.num_batches: int = self._reader.num_record_batches
 
     def batch(self, number: int) -> ShardBatch:

@@ -147,10 +147,14 @@ class FeatureStore:
                 except FormatError as error:
                     problems.append(str(error))
         index = self._index
-        if not problems and self.content_hash != content_hash(
-            index.image, index.width, index.height, hashes
-        ):
+        content = content_hash(index.image, index.width, index.height, hashes)
+        if not problems and content != self.content_hash:
             problems.append(f"{self.path / INDEX_NAME}: content hash differs from the shards'")
+        try:
+            if self.vocabulary.content_hash() != index.vocabulary_hash:
+                problems.append(f"{self.path / VOCABULARY_NAME} was altered")
+        except FormatError as error:
+            problems.append(str(error))
         return problems
 
     def _verify_batch(self, file: int, number: int, hashes: np.ndarray) -> list[str]:

@@ -60,7 +60,7 @@ def write_index(folder: Path, vocabulary: Vocabulary) -> None:
             expected = f"{shards[0].dim} as in {shards[0].path.name}"
             raise FormatError(shard.path, f"features have {shard.dim} numbers", expected=expected)
         _check_labels(shard, vocabulary)
-    index = Index.of(folder, shards)
+    index = Index.of(folder, shards, vocabulary.content_hash())
     vocabulary.write(folder / VOCABULARY_NAME)
     index.write(folder)
 
