@@ -7,6 +7,7 @@ no state: the trainer seeds every step from the run's seed and the step's number
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -41,13 +42,10 @@ class Checkpoint:
 
     def write(self, folder: Path) -> Path:
         """Write ``folder/step-NNNNNNNN`` and delete all but the newest two."""
-        from safetensors.torch import save_file
-
         path = folder / f"step-{self.step:08d}"
-        tensors = {k: t.detach().cpu().contiguous() for k, t in self.tensors.items()}
         header = {"version": VERSION, "step": self.step, "identity": dict(self.identity)}
         with atomic_folder(path) as tmp:
-            save_file(tensors, tmp / _STATE)
+            save_tensors(self.tensors, tmp / _STATE)
             write_json(tmp / _HEADER, header)
         for old in list_checkpoints(folder)[:-KEPT]:
             shutil.rmtree(old)
@@ -94,6 +92,24 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """
     keys = [*then, *(k for k in now if k not in then)]
     return [f"{k} {then.get(k)!r}, now {now.get(k)!r}" for k in keys if then.get(k) != now.get(k)]
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write named tensors as safetensors.
+
+    Raises:
+        OSError: as Python would have raised it; safetensors wraps the system's refusals.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, path)
+    except SafetensorError as error:
+        if number := re.search(r"os error (\d+)", str(error)):
+            code = int(number[1])
+            raise OSError(code, os.strerror(code), str(path)) from error
+        raise
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

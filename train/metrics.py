@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from ..artifact import atomic_file
-from ..errors import TonicsError
+from ..errors import TonicsError, writing_to
 from .loss import in_batch_accuracy
 
 _FINE = 2**31  # no step has this number
@@ -41,15 +41,14 @@ class Metrics:
 
     def cut(self, step: int) -> None:
         """Drop the lines after a step (a resumed run writes them again), and a half-written one."""
-        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
-        whole = [json.loads(line) for line in text.split("\n")[:-1]]
-        kept = [line for line in whole if line["step"] <= step]
+        kept = [line for line in _whole_lines(self.path) if line["step"] <= step]
         self.last = kept[-1] if kept else {}
         with atomic_file(self.path) as tmp:
             tmp.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
     def __enter__(self) -> Metrics:
-        self.file = self.path.open("a", encoding="utf-8")
+        with writing_to(self.path):
+            self.file = self.path.open("a", encoding="utf-8")
         self.since = time.perf_counter()
         return self
 
@@ -96,8 +95,9 @@ class Metrics:
             "samples_per_s": round(self.samples / seconds, 1),
             "data_wait": round(self.waited / seconds, 4),
         }
-        self.file.write(json.dumps(self.last) + "\n")
-        self.file.flush()
+        with writing_to(self.path):
+            self.file.write(json.dumps(self.last) + "\n")
+            self.file.flush()
         self.sums.zero_()
         self.samples, self.waited, self.since = 0, 0.0, now
 
@@ -119,3 +119,15 @@ class Metrics:
                 "or lower the learning rate"
             )
             raise TonicsError(self.path.parent, found, do=do)
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """Read the lines up to the first that a crash left incomplete."""
+    lines: list[dict[str, Any]] = []
+    if path.exists():
+        for text in path.read_bytes().splitlines(keepends=True):
+            try:
+                lines.append(json.loads(text if text.endswith(b"\n") else b""))
+            except ValueError:
+                break
+    return lines

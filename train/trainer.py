@@ -25,8 +25,14 @@ import numpy as np
 import torch
 
 from ..artifact import atomic_file, atomic_folder, write_json
-from ..errors import InputError, writing_to
-from .checkpoint import Checkpoint, list_checkpoints, load_optimizer, optimizer_tensors
+from ..errors import InputError
+from .checkpoint import (
+    Checkpoint,
+    list_checkpoints,
+    load_optimizer,
+    optimizer_tensors,
+    save_tensors,
+)
 from .config import TrainConfig
 from .encoders import encoder_fingerprint, load_text_encoder
 from .loss import info_nce
@@ -84,7 +90,7 @@ def train(
     """
     total = config.total_steps(plan)
     where = find_device(device)
-    with writing_to(run), torch.random.fork_rng([where] if where.type == "cuda" else []):
+    with torch.random.fork_rng([where] if where.type == "cuda" else []):
         text = _frozen(texts) if config.text == "frozen" else _finetuned(config, plan, texts)
         state = _begin(config, plan, store, text, run, where)
         start = state.resume(run)
@@ -348,8 +354,5 @@ def _write_config(run: Path, state: _State, text: _TextSide) -> None:
 
 
 def _write_model(run: Path, model: DualEncoder) -> None:
-    from safetensors.torch import save_file
-
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     with atomic_file(run / "model.safetensors") as tmp:
-        save_file(tensors, tmp)
+        save_tensors(model.state_dict(), tmp)

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -299,6 +301,29 @@ def test_the_learning_rate_rises_then_falls_to_zero():
     assert lr_share(0, 3, 0.0) == 1
 
 
+DISK_FULL = """
+import resource, sys
+from pathlib import Path
+import torch
+from tonics.errors import DiskFull
+from tonics.train.checkpoint import Checkpoint, list_checkpoints
+folder = Path(sys.argv[1])
+state = {"model.w": torch.zeros(100_000)}
+Checkpoint(step=1, identity={}, tensors=state).write(folder)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    Checkpoint(step=2, identity={}, tensors=state).write(folder)
+except DiskFull as error:
+    print(error.exit_code, [p.name for p in folder.iterdir()])
+"""
+
+
+def test_a_full_disk_is_an_error_in_words_and_leaves_the_last_checkpoint(tmp_path):
+    command = [sys.executable, "-c", DISK_FULL, str(tmp_path)]
+    shown = subprocess.run(command, capture_output=True, text=True)
+    assert shown.stdout == "1 ['step-00000001']\n", shown.stderr
+
+
 # -- fine-tuning -----------------------------------------------------------------------------------
 
 
@@ -317,6 +342,8 @@ def test_fine_tuning_trains_the_encoder_and_resumes_exactly(world, finetune, tmp
     assert run_of(world, stopped, finetune, texts=None).resumed == 4
     assert bytes_of(stopped) == bytes_of(whole)
     assert lines_of(stopped) == lines_of(whole)
+    place = Path(finetune.encoder).name.encode()  # a run can be moved, and gives no paths away
+    assert not [f for f in (whole / "encoder").iterdir() if b"/" + place in f.read_bytes()]
     before = load_file(Path(finetune.encoder) / "model.safetensors")
     after = load_file(whole / "model.safetensors")
     name = "encoder.layer.0.attention.self.query.weight"
