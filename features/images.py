@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 # What photo collections hold. Pillow knows more, but some of it runs other programs (EPS).
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+_MAGIC = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG": "PNG",
+    b"GIF8": "GIF",
+    b"RIFF": "WEBP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
 _TAIL = 64
 
 
@@ -105,13 +112,14 @@ def _header(path: Path, file: BinaryIO, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as error:
         found = "too many pixels (a decompression bomb)"
         raise BadImage(path, found, expected=f"at most {max_pixels}") from error
-    except UnidentifiedImageError as error:
-        known = start.startswith(_MAGIC)
-        raise BadImage(path, "damaged image" if known else "not an image") from error
     except MemoryError:
         raise
     except Exception as error:  # decoders of damaged files leak many kinds
-        raise BadImage(path, f"damaged image ({error})") from error
+        kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "")
+        unknown = isinstance(error, UnidentifiedImageError) and (
+            not kind or (kind == "WEBP" and start[8:12] != b"WEBP")  # other RIFF files are sound
+        )
+        raise BadImage(path, "not an image" if unknown else _damage(file, kind, error)) from error
 
 
 def _decode(path: Path, file: BinaryIO, image: Image.Image) -> None:
@@ -120,9 +128,12 @@ def _decode(path: Path, file: BinaryIO, image: Image.Image) -> None:
     except MemoryError:
         raise
     except Exception as error:  # decoders of damaged files leak many kinds
-        short = "truncated" in str(error) or not _ends_well(file, image.format or "")
-        reason = "truncated image" if short else "damaged image"
-        raise BadImage(path, f"{reason} ({error})") from error
+        raise BadImage(path, _damage(file, image.format or "", error)) from error
+
+
+def _damage(file: BinaryIO, kind: str, error: Exception) -> str:
+    short = "truncated" in str(error) or not _ends_well(file, kind)
+    return "truncated image" if short else f"damaged image ({error})"
 
 
 def _read(path: Path, file: BinaryIO, size: int) -> bytes:

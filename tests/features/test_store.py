@@ -216,14 +216,14 @@ def test_no_flipped_byte_is_missed(folder, rows, same, tmp_path):
     rng, silent = random.Random(0), 0
     for name in ("00000.arrow", "index.arrow", "vocabulary.json"):
         whole = (folder / name).read_bytes()
-        for _ in range(100):
+        for _ in range(60):
             damaged = bytearray(whole)
             damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
             copy = tmp_path / "copy"
             shutil.copytree(folder, copy, dirs_exist_ok=True)
             (copy / name).write_bytes(damaged)
             silent += harmless(copy, rows, FeatureStore(folder).vocabulary, same)
-    assert silent < 100, "most flips must be reported, only padding and names are harmless"
+    assert silent < 70, "most flips must be reported, only padding and names are harmless"
 
 
 def harmless(folder, rows, vocabulary, same) -> bool:
