@@ -88,6 +88,15 @@ def test_captions_that_say_nothing_teach_nothing(big_world, tmp_path):
     assert found["t2i"]["r10"] < 15
 
 
+def test_the_temperature_is_kept_within_its_limits_while_training(world, tmp_path):
+    pairs = world.plan.pairs.column("pair").to_numpy()
+    noise = np.random.default_rng(0).normal(size=world.vectors.shape)
+    config = dataclasses.replace(TINY, temperature=1.0, lr=0.1, log_every=1)
+    run_of(world, tmp_path, config, texts=CachedTexts.of_rows(noise, pairs))
+    temperatures = [line["temperature"] for line in lines_of(tmp_path)]
+    assert max(temperatures) == 1.0  # captions that say nothing push it up against the limit
+
+
 def test_bfloat16_learns_too(big_world, tmp_path):
     config = TrainConfig(embedding_dim=32, hidden=32, lr=3e-3, dropout=0.1, precision="bfloat16")
     assert run_of(big_world, tmp_path, config).metrics["loss"] < 0.7
@@ -348,6 +357,21 @@ def test_fine_tuning_trains_the_encoder_and_resumes_exactly(world, finetune, tmp
     after = load_file(whole / "model.safetensors")
     name = "encoder.layer.0.attention.self.query.weight"
     assert not torch.equal(after[f"text.encoder.{name}"], before[name])
+
+
+def test_the_optimizer_follows_the_schedule_at_both_rates(world, finetune, tmp_path, monkeypatch):
+    import tonics.train.trainer as trainer
+
+    used, honest = [], trainer.train_step
+
+    def spied(state, batch):
+        used.append({group["lr"] for group in state.optimizer.param_groups})
+        return honest(state, batch)
+
+    monkeypatch.setattr(trainer, "train_step", spied)
+    run_of(world, tmp_path, finetune, texts=None)
+    shares = [lr_share(step, 16, finetune.warmup) for step in range(16)]
+    assert used == [{share * finetune.lr, share * finetune.encoder_lr} for share in shares]
 
 
 def test_a_changed_encoder_is_refused_though_its_name_is_the_same(world, finetune, tmp_path):
