@@ -139,14 +139,18 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def remove_leftovers(folder: Path) -> int:
-    """Delete what a killed run left half-written below a folder; return how many entries."""
-    leftovers = [p for p in folder.rglob("*.tmp")] if folder.is_dir() else []
-    for path in leftovers:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+def remove_leftovers(path: Path) -> int:
+    """Delete what a killed run left half-written of a file or folder; return how many entries.
+
+    That is what lies below the folder, and what was to become the file or folder itself.
+    """
+    leftovers = list(path.rglob("*.tmp")) if path.is_dir() else []
+    leftovers += path.parent.glob(f"{path.name}.*.tmp*")
+    for leftover in leftovers:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            leftover.unlink(missing_ok=True)
     return len(leftovers)
 
 

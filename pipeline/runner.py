@@ -179,8 +179,7 @@ def bring_up_to_date(
     """
     dataset, started = stage.dataset, time.monotonic()
     with locked(dataset.state / "locks" / f"{stage.key.replace('/', '-')}.lock", stage.key):
-        remove_leftovers(stage.folder)
-        remove_leftovers(dataset.state / "manifests" / stage.key)
+        _remove_leftovers(stage)
         if rebuild:
             forget(stage)
         status = status_of(stage)
@@ -191,12 +190,19 @@ def bring_up_to_date(
         try:
             made = _make(stage, [s.shard for s in status.stale], workers, progress)
         finally:
-            remove_leftovers(stage.folder)  # of workers that were stopped
+            _remove_leftovers(stage)  # of workers that were stopped
         manifests = sorted([*status.fresh, *made], key=lambda m: m.shard)
         _remove_orphans(stage, manifests)
         _check_rejects(stage, manifests)
         merged = _merge(stage, manifests)
         return _report(stage, merged, len(made), started, fresh=False)
+
+
+def _remove_leftovers(stage: Stage) -> None:
+    manifests = manifest_file(stage.dataset, stage.key).parent
+    rejected = rejected_file(stage.dataset, stage.key, "*")
+    for place in (*stage.places, manifests, rejected):
+        remove_leftovers(place)
 
 
 def _make(

@@ -113,8 +113,13 @@ class Stage:
 
     @property
     def folder(self) -> Path:
-        """Where its files lie; half-written ones are cleaned up below it."""
+        """Where its shards lie."""
         raise NotImplementedError
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Files and folders it writes; what a killed run left of them is cleaned up."""
+        return (self.folder,)
 
     def shards(self) -> list[Shard]:
         """All shards, in order, as the inputs now on disk demand them."""

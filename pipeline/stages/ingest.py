@@ -49,6 +49,10 @@ class IngestStage(Stage):
     def folder(self) -> Path:
         return self.dataset.state / "probed"
 
+    @property
+    def places(self) -> tuple[Path, ...]:
+        return (self.folder, self.dataset.images_file, self.dataset.pairs_file)
+
     @cached_property
     def captions(self) -> list[Captioned]:
         """All rows of all sources, in order, with image paths relative to image_root."""

@@ -30,7 +30,7 @@ class OntologyStage(Stage):
 
     @property
     def folder(self) -> Path:
-        return self.dataset.root / "ontology"  # holds nothing; the file lies beside it
+        return self.dataset.ontology_file
 
     @cached_property
     def parsed(self) -> Manifest:

