@@ -115,6 +115,11 @@ class Dealer:
                 if not usable:
                     break
                 hand.stamps.append(_pick(rng, _pick(rng, usable)))
+        while len(hand.stamps) < 2:  # few photographs: an odd place rather than a lonely object
+            new = [s for of_noun in self._all for s in of_noun if not hand.shows(s.noun.noun, s)]
+            if not new:
+                return
+            hand.stamps.append(_pick(rng, new))
 
 
 def _empty_hands(rng: np.random.Generator) -> list[Hand]:

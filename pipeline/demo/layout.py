@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Long side of a thing of each size, as a share of the picture's short side. The true ratios would
 # leave nothing to see of a bee beside an elephant.
-NOMINAL = {"tiny": 0.21, "small": 0.27, "medium": 0.38, "large": 0.48, "huge": 0.60}
+NOMINAL = {"tiny": 0.25, "small": 0.32, "medium": 0.40, "large": 0.49, "huge": 0.60}
 CANVASES = ((400, 300), (440, 330), (480, 360), (480, 320), (400, 320), (380, 360), (330, 440))
 MIN_VISIBLE = 0.7
 _LONGEST = 300  # pixels a cached cut-out may have: what the largest scene needs

@@ -182,7 +182,9 @@ def _count(out: Path) -> int:
 
 def _compose_missing(out: Path, settings: dict[str, Any], stamps: Path, workers: int) -> int:
     _refuse_foreign(out)
-    remove_leftovers(out)
+    remove_leftovers(out / ".scenes")
+    for leftover in out.glob("images.*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
     # Of an older dataset nothing may stay that could be taken for this one.
     for stale in ("scenes.json", "captions.json", "truth.jsonl"):
         (out / stale).unlink(missing_ok=True)
