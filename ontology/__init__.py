@@ -12,7 +12,7 @@ __all__ = ["Ontology", "sense_of"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: DuckDB, nltk and spaCy cost seconds that ``tonics --help`` must not pay."""
+    """Import on first use: DuckDB, nltk and spaCy cost seconds, ``--help`` none."""
     if name == "Ontology":
         from .database import Ontology
 

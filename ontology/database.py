@@ -1,7 +1,7 @@
-"""Build ``ontology.duckdb``: mentions with their synsets, the graph above them, the tree of objects.
+"""Build ``ontology.duckdb``: mentions with synsets, the graph above them, the tree of objects.
 
-Set-based: Python decides senses once per distinct noun and walks synsets; everything per caption is SQL.
-The content hash is of the tables' rows, so it does not depend on the thread count or on DuckDB's file.
+Set-based: Python decides senses once per distinct noun and walks synsets; everything per caption
+is SQL. The content hash is of the tables' rows: neither the thread count nor DuckDB's file matters.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ STORAGE_VERSION = (
 )
 _COOCCURRENCES = 200  # kept for each object
 _TABLES = (
-    "synsets", "hypernyms", "closure", "images", "pairs", "mentions", "objects", "members", "cooccurrences",
+    "synsets", "hypernyms", "closure", "images", "pairs", "mentions", "objects", "members",
+    "cooccurrences",
 )  # fmt: skip
 _SQL = Path(__file__).parent
 
@@ -127,7 +128,7 @@ def _create_tables(con: DuckDBPyConnection) -> None:
     schema = (_SQL / "schema.sql").read_text(encoding="utf-8")
     con.execute(schema)
     for block in re.finditer(
-        r"((?:^-- .*\n)+)CREATE TABLE main\.(\w+) \((.*?)^\);", schema, re.M | re.S
+        r"((?:^-- [^\n]*\n)+)CREATE TABLE main\.(\w+) \((.*?)^\);", schema, re.M | re.S
     ):
         comment, table, columns = block.groups()
         _comment(con, f"TABLE main.{table}", " ".join(line[3:] for line in comment.splitlines()))
@@ -188,13 +189,15 @@ def _load_mentions(
     )
     con.execute(
         "INSERT INTO mentions SELECT n.pair, n.start, n.end, n.surface, n.lemma, n.head, "
-        "d.synset, d.method, d.confidence FROM temp.nouns n JOIN temp.decided d USING (lemma, head) "
+        "d.synset, d.method, d.confidence "
+        "FROM temp.nouns n JOIN temp.decided d USING (lemma, head) "
         "SEMI JOIN pairs p USING (pair) ORDER BY n.pair, n.start, n.end"
     )
     con.execute("DROP TABLE temp.nouns")
     con.execute(  # which images speak of which synset, surely enough to count
         "CREATE TEMP TABLE image_synsets AS SELECT DISTINCT p.image, m.synset "
-        "FROM mentions m JOIN pairs p USING (pair) WHERE m.synset IS NOT NULL AND m.confidence >= ?",
+        "FROM mentions m JOIN pairs p USING (pair) "
+        "WHERE m.synset IS NOT NULL AND m.confidence >= ?",
         [CONFIDENT],
     )
     known, sure = con.execute(
@@ -237,7 +240,7 @@ def _load_graph(con: DuckDBPyConnection, graph: Graph) -> None:
 
 
 def _load_objects(con: DuckDBPyConnection, graph: Graph, min_images: int) -> ObjectTree:
-    """Choose the objects (the rule is written above the table in schema.sql), number and store them."""
+    """Choose the objects (the rule stands above the table in schema.sql) and number them."""
     kept = _choose(con, graph, min_images)
     tree = cut_tree(graph, kept)
     _insert(
@@ -328,7 +331,7 @@ def _load_meta(
 
 
 def _content_hash(con: DuckDBPyConnection) -> str:
-    """Hash the rows of every table but meta, whatever their order: counts, xor and sum of row hashes."""
+    """Hash the rows of every table but meta in any order: counts, xor and sum of row hashes."""
     parts = {}
     for table in _TABLES:
         columns = _column(
@@ -341,7 +344,8 @@ def _content_hash(con: DuckDBPyConnection) -> str:
         ]
         row = f"md5_number_lower(concat({', '.join(texts)}))"
         sums = con.execute(
-            f"SELECT count(*), bit_xor(h), sum(h::HUGEINT) FROM (SELECT {row} AS h FROM main.{table})"
+            "SELECT count(*), bit_xor(h), sum(h::HUGEINT) "
+            f"FROM (SELECT {row} AS h FROM main.{table})"
         ).fetchall()
         parts[table] = [str(value) for value in sums[0]]
     return hash_json({"format": FORMAT, "tables": parts})

@@ -57,7 +57,7 @@ CREATE MACRO main.ancestors(name) AS TABLE
     WHERE c.descendant = name
     ORDER BY c.distance, s.synset;
 
--- What the captions of an object (with its subtree) name beside it; lift > 1: more often than by chance.
+-- What the captions of an object (with its subtree; objects only) name beside it; lift > 1: more often than by chance.
 CREATE MACRO main.cooccurring(name) AS TABLE
     SELECT b.synset, x.pairs,
            round(x.pairs * (SELECT count(*) FROM main.pairs) / (a.subtree_pairs * b.own_pairs), 2) AS lift

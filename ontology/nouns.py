@@ -1,8 +1,8 @@
 """The nouns of captions: spaCy tags and lemmatises, compounds come from runs of noun tokens.
 
 Only the components that tagging and lemmatising need are loaded (no parser, no entities), and only
-distinct captions are parsed. A compound is the longest run of words that ends in a noun and that the
-dictionary knows ("fire hydrant", "hot dog"); else the whole run of nouns, with its last noun as head.
+distinct captions are parsed. A compound is the longest run of words that ends in a noun and that
+the dictionary knows ("fire hydrant", "hot dog"); else the run of nouns, the last one its head.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ NOUNS_SCHEMA = pa.schema(
         pa.field("tag", pa.string(), nullable=False),  # of the last word: NN, NNS, NNP, NNPS ...
     ]
 )
-RULES_VERSION = 1  # raised when a change here changes what is found
 MAX_WORDS = 4  # of a compound
 _NEEDED = {
     "tok2vec", "transformer", "curated_transformer", "tagger", "morphologizer",
@@ -43,7 +42,7 @@ _NEEDED = {
 }  # fmt: skip
 _UNNEEDED = ["parser", "ner", "senter", "textcat", "entity_linker", "spancat"]
 _CHUNK = 2048  # captions between two emptyings of spaCy's string store
-_LEMMA_CACHE = 200_000
+_LEMMA_CACHE = 50_000
 _WORD = re.compile(r"[^\W\d_]+(?:['’.&][^\W\d_]+)*\.?\d*\Z")  # noqa: RUF001 (a typographic apostrophe)
 _SINGULAR = frozenset(("a", "an", "another", "one", "each", "every"))
 _HYPHENS = frozenset("-‐‑–")  # noqa: RUF001
@@ -109,8 +108,7 @@ def parser_fingerprint(name: str) -> dict[str, str]:
         "spacy": spacy.__version__,
         "pipeline": f"{meta['lang']}_{meta['name']} {meta['version']}",
         "pipeline_meta": hash_json({k: v for k, v in meta.items() if k != "performance"}),
-        "noun_rules": str(RULES_VERSION),
-        "noun_tables": tables_fingerprint(),
+        "noun_rules": tables_fingerprint(),
     }
 
 
@@ -163,7 +161,7 @@ class _Reader:
     """Reads the nouns off tagged documents; holds what is looked up again and again."""
 
     def __init__(self, parser: Language, known: Callable[[str], bool]) -> None:
-        from spacy.symbols import ADJ, NOUN, PROPN  # type: ignore[attr-defined]
+        from spacy.symbols import ADJ, NOUN, PROPN
 
         self.parser, self.known = parser, known
         self.nouns_pos, self.adjective_pos, self.proper_pos = (NOUN, PROPN), ADJ, PROPN
@@ -198,12 +196,12 @@ class _Reader:
         return form is not None and form.any_tag
 
     def is_adjective(self, tokens: list[Token], i: int) -> bool:
-        """Say whether a noun token is a plain adjective after all ("a tan dog", tan tagged PROPN)."""
+        """Say whether a noun token is a plain adjective after all (tan, in "a tan dog")."""
         follows = i + 1 < len(tokens) and tokens[i + 1].pos in self.nouns_pos
         return follows and tokens[i].lower_ in self.adjectives
 
     def compound(self, tokens: list[Token], last: int) -> tuple[int, str, str]:
-        """Find where the compound that ends at ``last`` starts; return that, its lemma and its head."""
+        """Return where the compound that ends at ``last`` starts, its lemma and its head."""
         head = self.lemma(tokens, last)
         run, longest, found = last, last, (head, head)
         for first, hyphenated in self.starts(tokens, last):
@@ -245,7 +243,7 @@ class _Reader:
         return not plural and tokens[i].pos in self.nouns_pos and self.is_noun(tokens, i)
 
     def starts(self, tokens: list[Token], last: int) -> Iterator[tuple[int, bool]]:
-        """Walk left over the words a compound may start with, nearest first; tell of hyphens passed."""
+        """Walk left over the words a compound may start with; tell of hyphens passed."""
         i, hyphenated = last, False
         for _ in range(MAX_WORDS - 1):
             joined = _hyphen_before(tokens, i)
@@ -260,7 +258,7 @@ class _Reader:
     def phrase(
         self, tokens: list[Token], first: int, last: int, head: str, hyphenated: bool
     ) -> tuple[str, str] | None:
-        """Return the phrase from ``first`` to ``last`` as the dictionary spells it, and its head."""
+        """Return the phrase from ``first`` on as the dictionary spells it, and its head."""
         before = [t.lower_ for t in tokens[first:last]]
         starter = tokens[first]
         free = (
@@ -291,7 +289,7 @@ class _Reader:
         )
 
     def as_common_noun(self, lower: str) -> str:
-        """Lemmatise a word as if it had been tagged a common plural noun (names are left as they are)."""
+        """Lemmatise a word as if it had been tagged a common plural noun."""
         if lower not in self.relemmatised:
             from spacy.tokens import Doc
 

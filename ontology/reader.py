@@ -1,4 +1,4 @@
-"""Ask a finished ``ontology.duckdb``: from Python (``Ontology``) or with any SELECT (``run_query``).
+"""Ask a finished ``ontology.duckdb``: in Python (``Ontology``) or by any SELECT (``run_query``).
 
 Both open the file read-only in a database of their own, so that several may be open at once.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +41,7 @@ class Ontology:
     def __init__(self, path: Path | str) -> None:
         self.file = Path(path)
         self._con = _open(self.file, {}, memory="2GB")
-        self.meta: dict[str, str] = dict(
-            self._rows("SELECT key, value FROM main.meta ORDER BY key")
-        )
+        self.meta = self._read_meta()
         if self.meta.get("format") not in _READABLE_FORMATS:
             raise FormatError(
                 self.file,
@@ -51,6 +49,16 @@ class Ontology:
                 expected=" or ".join(_READABLE_FORMATS),
                 do=_REBUILD,
             )
+
+    def _read_meta(self) -> dict[str, str]:
+        import duckdb
+
+        try:
+            return dict(self._rows("SELECT key, value FROM main.meta ORDER BY key"))
+        except duckdb.Error as error:
+            self.close()
+            message = f"not an ontology ({_one_line(error)})"
+            raise FormatError(self.file, message, do=_REBUILD) from error
 
     def __enter__(self) -> Ontology:
         return self
@@ -88,7 +96,7 @@ class Ontology:
 
     def subtree(self, name: str) -> pa.Table:
         """Return a synset and all below it: synset, distance, definition, object, pairs."""
-        return self._table("FROM main.subtree($name)", name=self.find(name))
+        return self._table("FROM main.subtree(?)", [self.find(name)])
 
     def path(self, name: str) -> list[str]:
         """List the synsets from ``entity.n.01`` down to this one, along the primary parents."""
@@ -100,8 +108,8 @@ class Ontology:
 
     def pairs(self, name: str) -> np.ndarray:
         """Return (n,) int64, ascending: the pairs that mention a synset or anything below it."""
-        sql = "SELECT pair FROM main.synset_pairs WHERE synset = $name ORDER BY pair"
-        return np.asarray(self._table(sql, name=self.find(name))["pair"].to_numpy(), dtype=np.int64)
+        sql = "SELECT pair FROM main.synset_pairs WHERE synset = ? ORDER BY pair"
+        return np.asarray(self._table(sql, [self.find(name)])["pair"].to_numpy(), dtype=np.int64)
 
     def find(self, name: str) -> str:
         """Return the synset that a synset's name or a word stands for in this dataset.
@@ -116,22 +124,27 @@ class Ontology:
             "SELECT synset FROM main.synsets WHERE synset = $word",
             "SELECT synset FROM main.mentions WHERE lemma = lower($word) AND synset IS NOT NULL "
             "GROUP BY synset ORDER BY count(*) DESC, synset LIMIT 1",
-            "SELECT synset FROM main.synsets WHERE list_contains(lemmas, $word) ORDER BY depth, synset LIMIT 1",
+            "SELECT synset FROM main.synsets WHERE list_contains(lemmas, $word) "
+            "ORDER BY depth, synset LIMIT 1",
         ):
             if rows := self._rows(sql, word=word):
                 return str(rows[0][0])
         raise InputError(name, "no caption of this dataset mentions it", do=self._suggest(word))
 
+    def query(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
+        """Answer a SELECT of our own (``?`` for parameters); those of users go to ``run_query``."""
+        return self._table(sql, list(params))
+
     def _suggest(self, word: str) -> str:
         near = self._rows(
-            "SELECT lemma FROM (SELECT lemma, count(*) AS n FROM main.mentions WHERE synset IS NOT NULL "
-            "GROUP BY lemma) ORDER BY damerau_levenshtein(lemma, lower($word)), n DESC, lemma LIMIT 3",
+            "SELECT lemma FROM main.mentions WHERE synset IS NOT NULL GROUP BY lemma "
+            "ORDER BY damerau_levenshtein(lemma, lower($word)), count(*) DESC, lemma LIMIT 3",
             word=word.split(".")[0].replace("_", " "),
         )
         listed = ", ".join(row[0] for row in near)
         return f"did you mean {listed}?" if near else "the dataset has no nouns yet"
 
-    def _table(self, sql: str, **values: Any) -> pa.Table:
+    def _table(self, sql: str, values: Any = None) -> pa.Table:
         with self._con.cursor() as cursor:
             cursor.execute("USE ontology")
             return pa.RecordBatchReader.from_stream(cursor.sql(sql, params=values)).read_all()

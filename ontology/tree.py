@@ -39,7 +39,7 @@ class Graph:
         return line
 
     def distances(self, name: str) -> dict[str, int]:
-        """Map every ancestor over all hypernyms, and the synset itself, to its shortest distance."""
+        """Map every ancestor over all hypernyms, and the synset itself, to its distance."""
         found, level, distance = {name: 0}, [name], 0
         while level:
             distance += 1
@@ -91,7 +91,7 @@ def build_graph(wordnet: WordNet, mentioned: Iterable[str]) -> Graph:
 
 
 def only_children(graph: Graph, candidates: Set[str]) -> dict[str, str]:
-    """Map each candidate that has exactly one candidate among its primary children to that child."""
+    """Map each candidate with exactly one candidate among its primary children to that child."""
     children: dict[str, list[str]] = {}
     for name in sorted(candidates):
         parent = graph.parent[name]

@@ -1,7 +1,7 @@
-"""WordNet: found where nltk looks for it, put there when it is missing, and read through nltk's reader.
+"""WordNet: found where nltk looks for it, put there when missing, read through nltk's reader.
 
-Nouns only. Synsets go by their names (``dog.n.01``); a lemma is written with spaces and in lower case
-(``fire hydrant``), as it stands in a caption.
+Nouns only. Synsets go by their names (``dog.n.01``); a lemma is written with spaces and in lower
+case (``fire hydrant``), as it stands in a caption.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _EXCEPTIONS = tuple(f"{pos}.exc" for pos in _POS)
 _COPIED = (*_DATABASE, *_EXCEPTIONS, "index.sense", "cntlist.rev")
 _NEEDED = (*_DATABASE, *_EXCEPTIONS, "index.sense", "lexnames")
 _FINGERPRINTED = ("data.noun", "index.noun", "noun.exc", "lexnames")
-_DEBIAN = Path("usr/share/wordnet")
+_DEBIAN = Path("usr/share/wordnet")  # in an unpacked package
+_SYSTEM = Path("/usr/share/wordnet")
 _CORPUS = Path("corpora/wordnet")
 _LEXNAMES = Path(__file__).with_name("lexnames.tsv")
 
@@ -147,7 +148,7 @@ class WordNet:
 
 
 def open_wordnet() -> WordNet:
-    """Open the WordNet that nltk finds on its own data path (a folder or a zip file), once a process.
+    """Open the WordNet that nltk finds on its data path (a folder or a zip file), once a process.
 
     Raises:
         MissingAsset: there is none, or files are missing from it.
@@ -195,7 +196,7 @@ def provide_wordnet(
 
 
 def _find() -> Any:
-    """Find the first WordNet on nltk's path; complete ones first, since nltk would stop at a broken one."""
+    """Find the first WordNet on nltk's path; a complete one before a broken one."""
     import nltk.data
 
     found = []
@@ -252,7 +253,7 @@ def _reopen(target: Path) -> WordNet:
 
 
 def _default_target() -> Path:
-    """Choose the first writable of nltk's default folders, a virtual environment's own before the home's."""
+    """Choose nltk's first writable default folder, a virtual environment's own before home."""
     home = Path("~/nltk_data").expanduser()
     inside = Path(sys.prefix) / "nltk_data"
     candidates = (inside, home) if sys.prefix != sys.base_prefix else (home,)
@@ -266,7 +267,7 @@ def _writable(folder: Path) -> bool:
 
 def _debian_folders(sources: Sequence[Path]) -> Iterator[Path]:
     candidates = [folder for source in sources for folder in (source / _DEBIAN, source)]
-    for folder in (*candidates, Path("/") / _DEBIAN):
+    for folder in (*candidates, _SYSTEM):
         if all((folder / name).is_file() for name in _COPIED):
             yield folder
 
