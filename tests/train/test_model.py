@@ -73,6 +73,15 @@ def test_bfloat16_is_close_to_float32():
     assert (cast * plain).sum(1).min() > 0.999
 
 
+def test_the_scale_of_a_detectors_features_does_not_matter():
+    net = model().eval()
+    features, geometry, cu_seqlens, texts = batch()
+    small, large = (
+        torch.cat(net(features * by, geometry, cu_seqlens, texts * by)) for by in (1, 64)
+    )
+    torch.testing.assert_close(small, large, atol=1e-4, rtol=1e-4)
+
+
 def test_the_place_of_a_region_matters():
     net = model().eval()
     features, geometry, cu_seqlens, _ = batch()
