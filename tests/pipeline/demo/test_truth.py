@@ -134,6 +134,15 @@ def test_half_a_compound_is_found_but_not_exact(scenes, tmp_path):
     assert found["nouns_exact"] == found["nouns_planted"] - len(trucks)
 
 
+def test_another_word_at_the_same_place_is_not_found(scenes, tmp_path):
+    truths, out = scenes
+    copy = Copy(truths)
+    copy.nouns[5].update(lemma="thing", head="thing")
+    found = measure(copy.write(tmp_path / "d"), out / "truth.jsonl")
+    assert found["nouns_found"] == found["nouns_planted"] - 1
+    assert found["synsets_right"] == found["nouns_planted"]
+
+
 def test_a_wrong_sense_is_confused(scenes, tmp_path):
     truths, out = scenes
     copy = Copy(truths)
