@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import random
 import shutil
@@ -156,6 +157,18 @@ def test_sliced_batches_read_like_whole_ones(folder, rows, same):
     assert_gathered(store.gather(store.images[::-1]), rows, sorted(rows, reverse=True))
 
 
+def test_a_sliced_list_child_reads_like_a_whole_one(folder, rows, same):
+    batch = pa.ipc.open_file(folder / "00001.arrow").read_all().combine_chunks().to_batches()[0]
+    at = batch.schema.get_field_index("features")
+    lists = batch.column(at)
+    padding = pa.array([[9.0] * 6] * 3, lists.type.value_type)
+    child = pa.concat_arrays([padding, lists.values]).slice(3)
+    moved = pa.LargeListArray.from_arrays(lists.offsets, child, type=lists.type)
+    part = ShardBatch.of(batch.set_column(at, batch.schema.field(at), moved))
+    for row, image in enumerate(part.images.tolist()):
+        same(part.regions(row), rows[image])
+
+
 def test_a_folder_without_a_store_says_what_to_do(tmp_path):
     with pytest.raises(InputError, match=r"no feature store, expected .*; run 'tonics extract'"):
         FeatureStore(tmp_path / "absent")
@@ -248,6 +261,16 @@ def test_a_shard_that_changed_after_indexing_is_refused(folder, rows, build, tmp
     with pytest.raises(FormatError, match=r"00001.arrow: batch 0 is not what index.arrow says"):
         store.gather(store.images)
     assert any("00001.arrow: batch 0 is not" in problem for problem in store.verify())
+
+
+def test_a_shard_of_the_same_shape_but_other_values_is_noticed(folder, rows, build, tmp_path):
+    other = dict(rows)
+    image = sorted(rows)[23]
+    other[image] = dataclasses.replace(other[image], scores=other[image].scores / 2)
+    build(tmp_path / "other", other, shard_rows=12, batch_bytes=500)
+    shutil.copy(tmp_path / "other" / "00001.arrow", folder / "00001.arrow")
+    (problem,) = FeatureStore(folder).verify()
+    assert problem == f"{folder / 'index.arrow'}: content hash differs from the shards'"
 
 
 READER = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import pyarrow as pa
@@ -83,6 +84,8 @@ def test_content_hash_knows_rows_not_shards(tmp_path, rows, build, regions):
     whole = content("whole", rows)
     assert content("cut", rows, shard_rows=7, batch_bytes=300) == whole
     assert content("other row", rows | {2: regions(99, 1)}) != whole
+    taller = dataclasses.replace(rows[2], height=rows[2].height + 1)
+    assert content("other size", rows | {2: taller}) != whole
     first, *others = rows.items()
     assert content("other number", {0: first[1], **dict(others)}) != whole
 
@@ -144,6 +147,19 @@ def test_a_folder_without_shards_or_with_a_damaged_one_is_refused(tmp_path, fold
     (folder / "00002.arrow").write_bytes(b"ARROW1 but not really")
     with pytest.raises(FormatError, match=r"00002.arrow: damaged"):
         index_again(folder)
+
+
+def test_lists_that_disagree_with_their_counts_are_refused(folder):
+    path = folder / "00002.arrow"
+    table = pa.ipc.open_file(path).read_all()
+    for name, message in (("num_regions", "num_regions differs"), ("scores", "differ in length")):
+        column = table.column(name).combine_chunks()
+        turned = column.take(pa.array(range(len(column) - 1, -1, -1)))
+        at = table.schema.get_field_index(name)
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table.set_column(at, table.schema.field(at), turned))
+        with pytest.raises(FormatError, match=rf"00002.arrow: batch 0 is damaged .*{message}"):
+            index_again(folder)
 
 
 def test_other_columns_are_refused(folder):
