@@ -12,10 +12,9 @@ import logging
 import multiprocessing
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,53 +30,17 @@ from ...artifact import (
     write_json,
 )
 from ...errors import FormatError, InputError
-from .dealing import BLOCK, COPIES_PER_BLOCK, Dealer, Hand
+from .dealing import BLOCK, Dealer, Hand
 from .grammar import Phrase, captions
 from .layout import Placed, Studio
-from .stamps import Noun, Stamp, load_stamps, nouns, table
+from .stamps import Noun, Stamp, load_stamps, table
+from .summary import SceneSummary, summarize
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1  # raise it when the same settings give other scenes
 _CHUNK = 2 * BLOCK
 _QUALITY = 88
-_WANTED = 200  # scenes an everyday object should be in
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SceneSummary:
-    """What was composed.
-
-    Attributes:
-        composed: scenes made by this call; the others were there already.
-        common: for each everyday noun, the scenes that show one; 0 without its photographs.
-        distinct_nouns: how many different nouns (narrowest names) are planted.
-    """
-
-    scenes: int
-    composed: int
-    captions: int
-    objects: int
-    cutouts: int
-    distinct_nouns: int
-    common: dict[str, int]
-
-    def lines(self) -> list[str]:
-        """Say it in a few lines for a terminal."""
-        made = "" if self.composed == self.scenes else f" ({self.composed} composed now)"
-        shown = [count for count in self.common.values() if count]
-        fewest = min(shown, default=0)
-        said = [
-            f"{self.scenes} scenes{made}, {self.captions} captions, {self.objects} objects in "
-            f"{self.cutouts} cut-outs, {self.distinct_nouns} different nouns",
-            f"{len(shown)} everyday objects, each in at least {fewest} scenes",
-        ]
-        if fewest < _WANTED:
-            enough = -(-_WANTED // COPIES_PER_BLOCK) * BLOCK
-            said.append(f"too few scenes to fill same-object batches well; {enough} are enough")
-        if missing := [name for name, count in self.common.items() if not count]:
-            said.append("no photograph of: " + ", ".join(missing))
-        return said
 
 
 def compose(
@@ -106,7 +69,7 @@ def compose(
         composed = _compose_missing(out, settings, stamps, workers)
     else:
         composed = 0
-    summary = _summarize(out, composed)
+    summary = summarize(out, composed)
     logger.info("; ".join(summary.lines()))
     return summary
 
@@ -311,24 +274,3 @@ def _coco(truths: Sequence[dict[str, Any]]) -> dict[str, Any]:
             for number, (image, text) in enumerate(pairs, 1)
         ],
     }
-
-
-def _summarize(out: Path, composed: int) -> SceneSummary:
-    seen: Counter[str] = Counter()
-    objects: list[dict[str, Any]] = []
-    scenes = captions_written = 0
-    for line in (out / "truth.jsonl").read_text("utf-8").splitlines():
-        truth = json.loads(line)
-        scenes += 1
-        captions_written += len(truth["captions"])
-        objects += truth["objects"]
-        seen.update({n["noun"] for o in truth["objects"] for n in (o, *o["also"])})
-    return SceneSummary(
-        scenes=scenes,
-        composed=composed,
-        captions=captions_written,
-        objects=len(objects),
-        cutouts=sum(o["count"] for o in objects),
-        distinct_nouns=len({o["noun"] for o in objects}),
-        common={name: seen[name] for name, noun in nouns().items() if noun.common},
-    )

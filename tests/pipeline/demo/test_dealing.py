@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+
 from tonics.pipeline.demo.dealing import BLOCK, COPIES_PER_BLOCK, Dealer
 from tonics.pipeline.demo.stamps import DEBIAN_FOLDER, commons, load_stamps
 

@@ -4,9 +4,12 @@ import re
 
 import numpy as np
 import pytest
+
 from tonics.pipeline.demo.dealing import Dealer
-from tonics.pipeline.demo.grammar import Phrase, Thing, _relations, article, captions, things
+from tonics.pipeline.demo.grammar import captions
 from tonics.pipeline.demo.layout import Studio
+from tonics.pipeline.demo.phrases import Phrase, article
+from tonics.pipeline.demo.relations import Thing, relations, things
 from tonics.pipeline.demo.stamps import load_stamps, nouns
 
 
@@ -113,7 +116,7 @@ def thing(box):
     ],
 )
 def test_relations_follow_the_boxes(a, b, horizon, expected):
-    found = set(_relations(thing(a), thing(b), horizon))
+    found = set(relations(thing(a), thing(b), horizon))
     assert expected <= found
     opposite = {"to the left of": "to the right of", "above": "below", "behind": "in front of"}
     for one, other in opposite.items():
@@ -121,7 +124,7 @@ def test_relations_follow_the_boxes(a, b, horizon, expected):
 
 
 def test_far_apart_things_are_not_next_to_each_other():
-    found = _relations(thing((0, 0, 40, 40)), thing((300, 0, 340, 40)), True)
+    found = relations(thing((0, 0, 40, 40)), thing((300, 0, 340, 40)), True)
     assert not {"next to", "beside", "near"} & set(found)
 
 
@@ -142,10 +145,10 @@ def test_article(words, expected):
 
 
 def test_phrase_offsets_survive_nesting():
-    from tonics.pipeline.demo.grammar import Mention, _fill
+    from tonics.pipeline.demo.phrases import Mention, fill
 
     dog = Mention(start=2, end=5, noun="dog", synset="dog.n.01", object=0)
-    inner = _fill("{A} here", {"A": Phrase(text="a dog", mentions=(dog,))})
-    outer = _fill("look: {B}", {"B": inner})
+    inner = fill("{A} here", {"A": Phrase(text="a dog", mentions=(dog,))})
+    outer = fill("look: {B}", {"B": inner})
     (mention,) = outer.mentions
     assert outer.text[mention.start : mention.end] == "dog"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+
 from tonics.pipeline.demo.dealing import Dealer
 from tonics.pipeline.demo.grounds import GROUNDS, draw_ground
 from tonics.pipeline.demo.layout import Studio, _Cutout, _placed, _visible

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from tonics.errors import InputError, MissingAsset
 from tonics.pipeline.demo import scenes as demo_scenes
 from tonics.pipeline.demo.layout import MIN_VISIBLE

@@ -4,6 +4,7 @@ import fnmatch
 import shutil
 
 import pytest
+
 from tonics.errors import InputError, MissingAsset
 from tonics.pipeline.demo.stamps import (
     DEBIAN_FOLDER,

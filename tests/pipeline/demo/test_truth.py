@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from tonics import ontology
 from tonics.errors import FormatError, InputError, StaleInput
 from tonics.features import Regions
