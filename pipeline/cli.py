@@ -202,6 +202,8 @@ def run(
     stages = stages_of(dataset)
     anew = choose(stages, rebuild) if rebuild else []
     chosen = with_inputs(stages, [*choose(stages, stage or []), *anew])
+    for one in chosen:
+        one.check()
     if dry:
         _print_forecast(dataset, chosen, as_json)
         return

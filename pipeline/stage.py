@@ -121,6 +121,13 @@ class Stage:
         """Files and folders it writes; what a killed run left of them is cleaned up."""
         return (self.folder,)
 
+    def check(self) -> None:
+        """Refuse settings that cannot work, before any stage of a run begins.
+
+        Raises:
+            ConfigError: naming key, value and what is allowed.
+        """
+
     def shards(self) -> list[Shard]:
         """All shards, in order, as the inputs now on disk demand them."""
         return [Shard(name="all", rows=1)]

@@ -64,6 +64,9 @@ class ExtractStage(Stage):
         settings = json.dumps(self.config.settings, sort_keys=True)
         return _detector(self.config.detector, settings, device_of(self.dataset))
 
+    def check(self) -> None:
+        assert self.detector
+
     def shards(self) -> list[Shard]:
         return row_shards(self.images.num_rows, self.config.shard_images)
 

@@ -60,6 +60,9 @@ class PlanStage(Stage):
     def folder(self) -> Path:
         return self.dataset.plan(self.name)
 
+    def check(self) -> None:
+        assert self.phases
+
     def shards(self) -> list[Shard]:
         return [Shard(name="all", rows=self.dataset.pairs().num_rows)]
 

@@ -55,6 +55,9 @@ class TrainStage(Stage):
     def folder(self) -> Path:
         return self.dataset.run(self.name)
 
+    def check(self) -> None:
+        assert self.settings
+
     def shards(self) -> list[Shard]:
         batches = require_done(self.dataset, f"plan/{self.config.plan}").counts["batches"]
         return [Shard(name="all", rows=self.settings.steps or batches)]

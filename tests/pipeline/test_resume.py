@@ -30,7 +30,9 @@ MOMENTS = [
 
 @pytest.fixture(scope="module")
 def killed(
-    tmp_path_factory: pytest.TempPathFactory, draw: Callable[..., Path], command: Callable[..., list]
+    tmp_path_factory: pytest.TempPathFactory,
+    draw: Callable[..., Path],
+    command: Callable[..., list],
 ) -> Path:
     """A dataset whose runs were killed at every moment above, then finished."""
     folder = draw(tmp_path_factory.mktemp("killed") / "dataset")
