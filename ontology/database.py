@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Ontology", "build_database", "run_query"]
 
 FORMAT = "1"
-STORAGE_VERSION = (
-    "v1.0.0"  # the oldest DuckDB 2.0 writes (v0.10 names the same format): 1.0 and later open it
-)
+# The oldest that DuckDB 2.0 writes (v0.10 names the same format): DuckDB 1.0 and later open it.
+STORAGE_VERSION = "v1.0.0"
 _COOCCURRENCES = 200  # kept for each object
 _TABLES = (
     "synsets", "hypernyms", "closure", "images", "pairs", "mentions", "objects", "members",

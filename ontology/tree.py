@@ -95,7 +95,7 @@ def only_children(graph: Graph, candidates: Set[str]) -> dict[str, str]:
     children: dict[str, list[str]] = {}
     for name in sorted(candidates):
         parent = graph.parent[name]
-        if parent is not None:
+        if parent is not None and parent in candidates:
             children.setdefault(parent, []).append(name)
     return {parent: below[0] for parent, below in children.items() if len(below) == 1}
 

@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from tonics.errors import FormatError
 from tonics.ontology import Ontology
 from tonics.ontology.database import STORAGE_VERSION
@@ -184,7 +185,7 @@ def test_subtree_and_ancestors(ontology, truth, wordnet):
     assert above[0]["synset"] == "dog.n.01"
 
 
-def test_cooccurring(ontology, truth):
+def test_cooccurring(ontology, truth, inputs):
     lines = primary_lines(ontology)
     names = [o["synset"] for o in ontology.objects().to_pylist()]
     nearest = {s: next(a for a in lines[s] if a in names) for s in lines}
@@ -199,6 +200,10 @@ def test_cooccurring(ontology, truth):
         found = ontology.query("FROM cooccurring(?)", [name]).to_pylist()
         assert {r["synset"]: r["pairs"] for r in found} == expected
         assert [r["pairs"] for r in found] == sorted(expected.values(), reverse=True)
+        for r in found:
+            own = {p for s, pairs in truth.items() if nearest[s] == r["synset"] for p in pairs}
+            by_chance = len(about) * len(own) / len(inputs.captions)
+            assert r["lift"] == pytest.approx(r["pairs"] / by_chance, abs=0.006)
     assert found
 
 

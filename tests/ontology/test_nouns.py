@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
+
 from tonics.errors import InputError, MissingAsset
 from tonics.ontology.nouns import NOUNS_SCHEMA, find_nouns, load_parser, parser_fingerprint
 
@@ -66,6 +67,7 @@ def test_spans_are_indices_into_the_caption(parser, wordnet, caption):
     for row in rows:
         assert caption[row["start"] : row["end"]] == row["surface"]
         assert row["surface"].strip() == row["surface"] != ""
+        assert row["surface"].lower().startswith(row["lemma"].split()[0][:2])
     assert [r["start"] for r in rows] == sorted(r["start"] for r in rows)
     assert not {"b", "script", "m", "31m"} & {r["lemma"] for r in rows}
     assert {"boat", "cat", "dog", "car"} & {r["head"] for r in rows} or len(caption) > 9999

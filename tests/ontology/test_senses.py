@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tonics.errors import MissingAsset
 from tonics.ontology import sense_of
 from tonics.ontology.senses import CONFIDENT, decide

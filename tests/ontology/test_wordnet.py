@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nltk
 import pytest
+
 from tonics.errors import MissingAsset, NotWritable
 from tonics.ontology import wordnet as module
 from tonics.ontology.wordnet import open_wordnet, provide_wordnet
