@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+
 from tonics.artifact import atomic_folder
 from tonics.features import FeatureStore
 from tonics.features.detector import Label, Vocabulary

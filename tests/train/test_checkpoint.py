@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tonics.errors import FormatError, PlanMismatch
 from tonics.train.checkpoint import (
     Checkpoint,

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+
 from tonics.errors import InputError, MissingAsset
 from tonics.train.encoders import (
     TextEncoder,

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from tonics.errors import FormatError, ImageNotFound, InputError, PlanMismatch
 from tonics.train.config import TrainConfig
 from tonics.train.evaluation import embed_images, embed_texts, evaluate, load_model

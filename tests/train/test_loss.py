@@ -3,6 +3,7 @@
 import math
 
 import torch
+
 from tonics.train.loss import in_batch_accuracy, info_nce
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tonics.train.encoders import load_text_encoder
 from tonics.train.model import DualEncoder, ModelConfig, kept_regions, segment_mean
 from tonics.train.tokens import tokenise

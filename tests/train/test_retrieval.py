@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tonics.errors import InputError
 from tonics.train.retrieval import ranks, recall
 

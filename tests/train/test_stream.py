@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import webdataset
+
 from tonics.errors import ImageNotFound, InputError, PlanMismatch
 from tonics.train.encoders import load_text_encoder
 from tonics.train.stream import CachedTexts, Prefetch, TokenisedTexts, stream

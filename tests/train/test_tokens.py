@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tonics.errors import InputError
 from tonics.train.encoders import load_text_encoder
 from tonics.train.tokens import Tokens, length_batches, tokenise

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from tonics.artifact import hash_file
 from tonics.errors import ConfigError, InputError, PlanMismatch, TonicsError
 from tonics.train.config import TrainConfig
