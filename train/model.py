@@ -2,7 +2,7 @@
 
 Both towers end in the same shape: projection, residual MLP, unit length in float32. The image tower
 works on the regions of all images of a batch laid end to end, so no padding is ever computed; it
-averages each image's regions after the MLP. The text tower starts from caption vectors computed
+averages each image's normalised regions first. The text tower starts from caption vectors computed
 beforehand (``text = "frozen"``) or from an encoder trained along (``text = "finetune"``).
 """
 
@@ -20,6 +20,7 @@ from .encoders import mean_states
 from .tokens import Tokens
 
 GEOMETRY = 6  # x1, y1, x2, y2, width, height, as shares of the image
+PLACE = 64  # numbers a region's place is embedded in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,24 +107,32 @@ class DualEncoder(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """Normalised regions projected, their place in the image added, an MLP, the mean."""
+    """The mean of the normalised regions and of their places, projected, and an MLP.
+
+    Averaging comes first: what follows it is computed once an image, not once a region.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.embedding_dim
+        self.feature_dim = config.feature_dim
         self.project = Projection(config.feature_dim, width, config.dropout)
-        self.place = nn.Sequential(nn.Linear(GEOMETRY, 64), nn.GELU(), nn.Linear(64, width))
+        self.place = nn.Linear(GEOMETRY, PLACE)
+        self.project_place = nn.Linear(PLACE, width)
         self.mlp = ResidualMLP(width, config.hidden, config.dropout)
         self.region_dropout = config.region_dropout
 
     def forward(
         self, features: torch.Tensor, geometry: torch.Tensor, cu_seqlens: torch.Tensor
     ) -> torch.Tensor:
-        regions = self.mlp(self.project(features) + self.place(geometry))
-        weights = torch.ones(len(regions), device=regions.device)
+        weights = torch.ones(len(features), device=features.device)
         if self.training and self.region_dropout:
-            weights = kept_regions(cu_seqlens, len(regions), self.region_dropout)
-        return segment_mean(regions.float(), cu_seqlens, weights)
+            weights = kept_regions(cu_seqlens, len(features), self.region_dropout)
+        regions = F.layer_norm(features.float(), (self.feature_dim,))
+        places = F.gelu(self.place(geometry.float())).float()
+        mean = segment_mean(regions, cu_seqlens, weights)
+        place = segment_mean(places, cu_seqlens, weights)
+        return self.mlp(self.project(mean) + self.project_place(place))
 
 
 class TextTower(nn.Module):
@@ -143,9 +152,7 @@ class TextTower(nn.Module):
 class Projection(nn.Module):
     """LayerNorm, dropout, Linear.
 
-    The norm has no weights of its own: the linear layer after it would absorb them, and without
-        them
-    no gradient flows back to the features, a third of the layer's cost.
+    The norm has no weights of its own: the linear layer after it would absorb them.
     """
 
     def __init__(self, width_in: int, width_out: int, dropout: float) -> None:
@@ -183,8 +190,8 @@ def segment_mean(
 ) -> torch.Tensor:
     """Average rows image by image; an image without rows gives zeros.
 
-    An embedding bag with one bag an image: unlike ``index_add`` it adds in a fixed order on a GPU
-        too.
+    An embedding bag with one bag an image: unlike ``index_add`` it adds in a fixed order on a
+    GPU too.
 
     Args:
         rows: (sum n, E) float32. cu_seqlens: (B + 1,). weights: (sum n,) of each row in its mean.
