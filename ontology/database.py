@@ -211,19 +211,13 @@ def _load_mentions(
 
 def _load_graph(con: DuckDBPyConnection, graph: Graph) -> None:
     edges = [
-        (
-            s.name,
-            h,
-            i,
-            i >= len(s.hypernyms) and bool(s.instance_hypernyms),
-            graph.parent[s.name] == h,
-        )
+        (s.name, h, h in s.instance_hypernyms, graph.parent[s.name] == h)
         for s in graph.synsets.values()
-        for i, h in enumerate(graph.hypernyms(s.name))
+        for h in graph.hypernyms(s.name)
     ]
     _insert_rows(
         con, "INSERT INTO hypernyms SELECT * FROM {} ORDER BY ALL", edges,
-        {"synset": pa.string(), "hypernym": pa.string(), "position": pa.int32(),
+        {"synset": pa.string(), "hypernym": pa.string(),
          "instance": pa.bool_(), "is_parent": pa.bool_()},
     )  # fmt: skip
     closure = [(a, s, d) for s in graph.synsets for a, d in graph.distances(s).items()]

@@ -11,7 +11,7 @@ CREATE TABLE main.synsets (
     definition VARCHAR,    -- WordNet's gloss
     lexname    VARCHAR,    -- WordNet's coarse class, such as noun.animal
     depth      INTEGER,    -- steps to entity.n.01 along the primary parents (0: entity.n.01 itself)
-    parent     VARCHAR,    -- primary parent: of its hypernyms one under physical_entity.n.01 first, then the deepest below the root, then the first WordNet lists; NULL for the root
+    parent     VARCHAR,    -- primary parent: of its hypernyms one under physical_entity.n.01 first, then the deepest below the root, then the first by name; NULL for the root
     object     INTEGER     -- the nearest object at or above it along the primary parents
 );
 
@@ -19,7 +19,6 @@ CREATE TABLE main.synsets (
 CREATE TABLE main.hypernyms (
     synset    VARCHAR,  -- the narrower one
     hypernym  VARCHAR,  -- the broader one, one step up
-    position  INTEGER,  -- place in WordNet's own order (0 first)
     instance  BOOLEAN,  -- the narrower one is an individual (paris.n.01), not a kind
     is_parent BOOLEAN   -- this hypernym is the primary parent
 );

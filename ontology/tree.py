@@ -18,7 +18,7 @@ class Graph:
     Attributes:
         synsets: by name, sorted by name.
         parent: the primary parent of each: of its hypernyms, one under ``physical_entity.n.01``
-            before any other, then the deepest below the root, then the first that WordNet lists
+            before any other, then the deepest below the root, then the first by name
             (kinds before instances); None for the root.
         depth: steps to the root along the primary parents.
     """

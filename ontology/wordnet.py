@@ -37,7 +37,7 @@ _LEXNAMES = Path(__file__).with_name("lexnames.tsv")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synset:
-    """One noun synset; hypernyms in WordNet's order, those of instances (``paris.n.01``) apart."""
+    """One noun synset; hypernyms sorted by name, those of instances (``paris.n.01``) apart."""
 
     name: str
     lemmas: tuple[str, ...]
@@ -120,12 +120,12 @@ class WordNet:
                 lemmas=tuple(n.replace("_", " ") for n in found.lemma_names()),
                 definition=found.definition(),
                 lexname=found.lexname(),
-                hypernyms=tuple(s.name() for s in found.hypernyms()),
-                instance_hypernyms=tuple(s.name() for s in found.instance_hypernyms()),
+                hypernyms=_names(found.hypernyms()),
+                instance_hypernyms=_names(found.instance_hypernyms()),
             )
 
     def hypernyms(self, name: str) -> tuple[str, ...]:
-        """List the direct hypernyms of a synset, in WordNet's order, of instances last."""
+        """List the direct hypernyms of a synset by name, those of instances last."""
         found = self.synset(name)
         return found.hypernyms + found.instance_hypernyms
 
@@ -145,6 +145,11 @@ class WordNet:
     def _synset(self, name: str) -> Any:
         with self._lock:
             return self._reader.synset(name)
+
+
+def _names(synsets: list[Any]) -> tuple[str, ...]:
+    """Sort by name: nltk keeps pointers in a set, whose order changes from process to process."""
+    return tuple(sorted(s.name() for s in synsets))
 
 
 def open_wordnet() -> WordNet:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections import defaultdict
 
 import duckdb
+import nltk.data
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -225,6 +230,38 @@ def test_content_hash_is_of_content(build, database, tmp_path, inputs):
     assert backwards["content_hash"] == content
     assert build(tmp_path / "m.duckdb", min_images=3)["content_hash"] != content
     assert build(tmp_path / "n.duckdb", nouns=inputs.nouns[1:])["content_hash"] != content
+
+
+_BUILD = """
+import json, sys
+from pathlib import Path
+import nltk.data
+from tonics.ontology.database import build_database
+from tonics.ontology.wordnet import open_wordnet
+given = json.loads(sys.argv[1])
+nltk.data.path[:] = given["nltk"]
+print(build_database(
+    Path(given["path"]), nouns=[Path(p) for p in given["nouns"]], pairs=Path(given["pairs"]),
+    images=Path(given["images"]), wordnet=open_wordnet(), min_images=2, versions={},
+)["content_hash"])
+"""
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_content_hash_in_another_process(database, inputs, tmp_path, seed):
+    """Nothing depends on the order of a set, which another process hashes otherwise."""
+    given = {
+        "nltk": nltk.data.path,
+        "path": str(tmp_path / "o.duckdb"),
+        "nouns": [str(p) for p in inputs.nouns],
+        "pairs": str(inputs.pairs),
+        "images": str(inputs.images),
+    }
+    command = [sys.executable, "-c", _BUILD, json.dumps(given)]
+    env = {**os.environ, "PYTHONHASHSEED": seed}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    with Ontology(database) as opened:
+        assert done.stdout.strip() == opened.content_hash
 
 
 def test_same_tables_whatever_the_threads(build, tmp_path):
