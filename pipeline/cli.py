@@ -128,6 +128,10 @@ def init(
     column: Annotated[
         list[str] | None, typer.Option(help="caption=title: what your columns are called.")
     ] = None,
+    val: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of images for validation.")
+    ] = 0.05,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of images for testing.")] = 0.1,
     batch_size: Annotated[int, typer.Option(min=2, help="Pairs in a minibatch.")] = 128,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each plan.")] = 10,
 ) -> None:
@@ -143,6 +147,8 @@ def init(
         captions=captions or [],
         source_format=source_format,
         columns=column or [],
+        val=val,
+        test=test,
         batch_size=batch_size,
         epochs=epochs,
     )

@@ -144,6 +144,7 @@ class Runtime(Section):
     """What changes how fast things go, never what comes out."""
 
     workers: Annotated[int, Field(ge=0)] = 0  # processes; 0 = one a core
+    threads: Annotated[int, Field(ge=0)] = 0  # torch threads of the trainer; 0 = see the docs
     device: str = "auto"  # "cpu", "cuda", "cuda:1", or "auto"
 
 

@@ -20,7 +20,7 @@ from .results import plans_rows, results_table
 from .runner import Report, bring_up_to_date
 from .tables import format_table
 
-BATCH_SIZE, EPOCHS = 64, 20
+BATCH_SIZE, EPOCHS = 64, 8
 
 
 def run_demo(

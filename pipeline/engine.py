@@ -91,12 +91,12 @@ def worker_count(wanted: int) -> int:
 
 
 @contextlib.contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Compute with one torch thread inside the block: sums then add up in one order everywhere."""
+def torch_threads(count: int) -> Iterator[None]:
+    """Compute with so many torch threads inside the block; with one, sums add up in one order."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

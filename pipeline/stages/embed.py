@@ -16,7 +16,7 @@ from ...errors import StaleInput
 from ...train.encoders import TextEncoder, encoder_fingerprint, load_text_encoder
 from ..config import Embedding
 from ..dataset import Dataset, rows_hash
-from ..engine import one_torch_thread
+from ..engine import torch_threads
 from ..stage import Estimate, Made, Shard, Stage, row_shards
 from .extract import device_of
 
@@ -70,7 +70,7 @@ class EmbedStage(Stage):
         start, stop = shard.work
         captions = self.pairs.column("caption").slice(start, stop - start).to_pylist()
         encoder = _encoder(self.config.encoder, self.config.revision, device_of(self.dataset))
-        with one_torch_thread():
+        with torch_threads(1):
             vectors = encoder.encode(captions, max_tokens=self.config.max_tokens)
         output = self.folder / f"{shard.name}.npy"
         with atomic_file(output) as tmp, tmp.open("wb") as file:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from ...artifact import Manifest, write_json
 from ...errors import InputError
 from ..dataset import read_table, rows_hash, write_table
+from ..engine import torch_threads
 from ..stage import Estimate, Made, Shard, Stage, require_done
 from .extract import device_of, load_store
 from .train import TrainStage, cached_texts
@@ -101,9 +102,10 @@ class EvalStage(Stage):
         store = load_store(self.dataset, train.plan_config.features)
         queries = self.queries
         stored = queries.filter(pc.is_in(queries.column("image"), value_set=pa.array(store.images)))
-        scores = evaluate(
-            self.folder, store, cached_texts(train), stored, device=device_of(self.dataset)
-        )
+        with torch_threads(train.threads):
+            scores = evaluate(
+                self.folder, store, cached_texts(train), stored, device=device_of(self.dataset)
+            )
         output = self.folder / "eval.json"
         write_json(output, {"split": self.split, **scores})
         ignored = {"without features": shard.rows - stored.num_rows}

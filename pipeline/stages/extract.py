@@ -20,7 +20,7 @@ from ...features.regions import Regions
 from ...features.writer import write_index, write_shard
 from ..config import Features
 from ..dataset import Dataset, rows_hash
-from ..engine import one_torch_thread
+from ..engine import torch_threads
 from ..stage import Estimate, Made, Reject, Shard, Stage, row_shards
 
 
@@ -84,7 +84,7 @@ class ExtractStage(Stage):
         rows = self.images.slice(start, stop - start).to_pylist()
         rejects: list[Reject] = []
         output = self.folder / f"{shard.name}.arrow"
-        with one_torch_thread(), atomic_file(output) as tmp:
+        with torch_threads(1), atomic_file(output) as tmp:
             count = write_shard(tmp, self._detect(rows, rejects), dim=self.detector.dim)
         return Made(outputs=[output], rows=count, rejected=rejects)
 

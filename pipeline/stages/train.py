@@ -13,6 +13,7 @@ from ...train.config import TrainConfig
 from ...train.encoders import encoder_fingerprint
 from ...train.plan import Plan
 from .. import config as configs
+from ..engine import torch_threads, worker_count
 from ..stage import Estimate, Made, Shard, Stage, require_done
 from .embed import Vectors
 from .extract import device_of, load_store
@@ -43,6 +44,16 @@ class TrainStage(Stage):
         where = f"{self.dataset.root / configs.CONFIG_NAME}: runs.{self.name}.train"
         text = "frozen" if self.config.embeddings else "finetune"
         return configs.settings_of(TrainConfig, {**self.config.train, "text": text}, where)
+
+    @property
+    def threads(self) -> int:
+        """Torch threads: as configured, else one for small heads and all cores for an encoder.
+
+        The matrices of a frozen run are so small that threads wait for one another longer than
+        they work (docs/benchmarks.md).
+        """
+        configured = self.dataset.config.runtime.threads
+        return configured or (1 if self.config.embeddings else worker_count(0))
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -81,15 +92,16 @@ class TrainStage(Stage):
             self.advance(step - done, 0)
             done = step
 
-        result = train(
-            self.settings,
-            Plan(self.dataset.plan(self.config.plan)),
-            load_store(self.dataset, self.plan_config.features),
-            cached_texts(self),
-            self.folder,
-            device=device_of(self.dataset),
-            progress=progress,
-        )
+        with torch_threads(self.threads):
+            result = train(
+                self.settings,
+                Plan(self.dataset.plan(self.config.plan)),
+                load_store(self.dataset, self.plan_config.features),
+                cached_texts(self),
+                self.folder,
+                device=device_of(self.dataset),
+                progress=progress,
+            )
         files = [self.folder / "model.safetensors", self.folder / "config.json"]
         if self.settings.text == "finetune":
             files += sorted(p for p in (self.folder / "encoder").iterdir() if p.is_file())
