@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ..artifact import remove_leftovers
@@ -38,7 +38,7 @@ def clean_dataset(dataset: Dataset, *, unnamed: bool) -> Iterator[str]:
 def unnamed_artefacts(dataset: Dataset) -> list[Path]:
     """Folders of features, embeddings, plans and runs that the configuration does not name."""
     config = dataset.config
-    named = {
+    named: dict[str, Collection[str]] = {
         "features": config.features,
         "embeddings": config.embeddings,
         "plans": config.plans,

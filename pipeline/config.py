@@ -12,7 +12,7 @@ import difflib
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -191,7 +191,7 @@ def settings_of(kind: type[T], values: dict[str, Any], where: str) -> T:
     Raises:
         ConfigError: an unknown key or a value of the wrong kind.
     """
-    hints, defaults = get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind)}
+    hints, defaults = get_type_hints(kind), {f.name: f for f in dataclasses.fields(cast(Any, kind))}
     fields: dict[str, Any] = {
         name: (hints[name], ... if field.default is dataclasses.MISSING else field.default)
         for name, field in defaults.items()

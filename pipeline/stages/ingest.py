@@ -111,10 +111,9 @@ class IngestStage(Stage):
         return {"files": hash_strings(seen), "settings": {"max_pixels": max_pixels}}
 
     def make(self, shard: Shard) -> Made:
-        rows, rejects = [], []
-        for image_id, path in shard.work:
-            probed = self._probe(image_id, path)
-            (rejects if isinstance(probed, Reject) else rows).append(probed)
+        probed = [self._probe(image_id, path) for image_id, path in shard.work]
+        rows = [row for row in probed if not isinstance(row, Reject)]
+        rejects = [row for row in probed if isinstance(row, Reject)]
         output = self.folder / f"{shard.name}.parquet"
         write_table(output, pa.Table.from_pylist(rows, schema=_PROBE_SCHEMA))
         return Made(outputs=[output], rows=len(rows), rejected=rejects)

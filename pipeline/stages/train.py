@@ -122,7 +122,7 @@ def cached_texts(stage: TrainStage) -> Any:
     from ...train.stream import CachedTexts
 
     vectors = Vectors(stage.dataset, stage.config.embeddings)
-    return CachedTexts(vectors, dim=vectors.dim, identity=texts_identity(stage))
+    return CachedTexts(vectors, dim=vectors.dim, identity=str(texts_identity(stage)))
 
 
 def texts_identity(stage: TrainStage) -> str | dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tonics.artifact import atomic_file
 from tonics.features import Regions
 from tonics.features.detector import Label, Vocabulary

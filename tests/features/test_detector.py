@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tonics.errors import ConfigError, FormatError
 from tonics.features.detector import Label, Vocabulary, load_detector
 

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from tonics.errors import ConfigError, MissingAsset
 from tonics.features import grid
 from tonics.features.detector import load_detector

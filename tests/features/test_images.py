@@ -11,6 +11,7 @@ import zlib
 
 import numpy as np
 import pytest
+
 from tonics.features.images import BadImage, open_image, probe_image
 
 Image = pytest.importorskip("PIL.Image")

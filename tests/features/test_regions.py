@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from tonics.errors import InputError
 from tonics.features import RegionBatch, RegionBuffer, Regions
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tonics.errors import FormatError, ImageNotFound, InputError
 from tonics.features import FeatureStore, RegionBuffer
 from tonics.features.detector import Vocabulary

@@ -7,6 +7,7 @@ import shutil
 
 import pyarrow as pa
 import pytest
+
 from tonics.errors import FormatError, InputError
 from tonics.features import FeatureStore
 from tonics.features.detector import Label, Vocabulary
