@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from .config import CONFIG_NAME
@@ -91,18 +92,34 @@ def _print_results(
     print("\nRetrieval among held-out scenes, recall in percent\n" + table)
 
 
-def _truth_table(truth: dict[str, object]) -> str:
-    return format_table(["measure", "value"], [[k, v] for k, v in truth.items()])
+def _truth_table(truth: dict[str, Any]) -> str:
+    """The three shares that say whether a build can be trusted, and where it errs most."""
+    planted, boxes = truth["nouns_planted"], truth["boxes"]
+    rows = [
+        ["nouns found", truth["nouns_found"], planted, truth["noun_share"]],
+        ["synsets right", truth["synsets_right"], planted, truth["synset_share"]],
+        ["best region's IoU >= 0.5", round(truth["iou_half_share"] * boxes), boxes,
+         truth["iou_half_share"]],
+    ]  # fmt: skip
+    table = format_table(["measure", "right", "planted", "share"], rows)
+    confused = [f"{noun}: {found or 'nothing'} for {right}" for noun, right, found, _ in
+                truth["confused"][:3]]  # fmt: skip
+    lines = [table, f"mean IoU of the best region {truth['iou_mean']:.3f}"]
+    if confused:
+        lines.append(f"senses confused most: {'; '.join(confused)}")
+    return "\n".join(lines)
 
 
 def _next_steps(dataset: Path) -> str:
     return f"""What to try next
+  . .venv/bin/activate      (after 'make demo': puts the command on the path)
   tonics -C {dataset} status
   tonics -C {dataset} show object dog
-  tonics -C {dataset} show batch tonics 500
+  tonics -C {dataset} show batch tonics 500        (a batch of one object)
+  tonics -C {dataset} show image 5
   tonics -C {dataset} sql "SELECT synset, subtree_images FROM objects ORDER BY 2 DESC LIMIT 10"
   tonics -C {dataset} sql "SELECT caption FROM pairs_of('dog.n.01') LIMIT 5"
-  edit {dataset / CONFIG_NAME}, then: tonics -C {dataset} run -n"""
+  edit {dataset / CONFIG_NAME}, then: tonics -C {dataset} run -n   (what would run, and why)"""
 
 
 def _all_cpu_s() -> float:
