@@ -192,12 +192,17 @@ def write_rejects(dataset: Dataset, key: str, shard: str, rejects: Sequence[Reje
         return []
     columns = {
         "stage": [key] * len(rejects),
-        "where": [r.where for r in rejects],
+        "where": [_utf8(r.where) for r in rejects],
         "reason": [r.reason for r in rejects],
-        "detail": [r.detail for r in rejects],
+        "detail": [_utf8(r.detail) for r in rejects],
     }
     write_table(path, pa.table(columns, schema=REJECTED_SCHEMA))
     return [path]
+
+
+def _utf8(text: str) -> str:
+    """Write bytes that are not UTF-8 as escapes, so that any text can be kept."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def by_reason(rejects: Iterable[Reject]) -> dict[str, int]:

@@ -7,6 +7,7 @@ that left its source stays (``--rebuild ingest`` numbers afresh).
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -85,7 +86,7 @@ class IngestStage(Stage):
                 caption=row.caption,
                 split=row.split or source.split,
                 where=row.where,
-                problem=row.problem,
+                problem=row.problem or _bad_name(f"{row.image_id}{path}"),
             )
 
     @cached_property
@@ -124,7 +125,7 @@ class IngestStage(Stage):
         root, file = self.dataset.image_root, self._file(path)
         if not file.resolve().is_relative_to(root.resolve()):
             return Reject(where=image_id, reason="path leaves the image folder", detail=path)
-        if not file.is_file():
+        if not os.path.isfile(file):  # False as well where the name is too long to exist
             return Reject(where=image_id, reason="image not found", detail=path)
         try:
             width, height = probe_image(file, self.dataset.config.ingest.max_pixels)
@@ -234,7 +235,7 @@ class IngestStage(Stage):
         limit = self.dataset.config.ingest.max_caption_chars
         if row.problem:
             return row.problem
-        if any("\ud800" <= c <= "\udfff" for c in f"{row.image_id}{row.path}{caption}"):
+        if _has_surrogates(caption):
             return "not UTF-8"
         if not caption:
             return "empty caption"
@@ -260,6 +261,18 @@ def split_by_hash(content_hash: str, splits: Splits) -> str:
     if at < splits.test:
         return "test"
     return "val" if at < splits.test + splits.val else "train"
+
+
+def _bad_name(name: str) -> str:
+    """Say why no file can have a name, or nothing."""
+    if _has_surrogates(name):
+        return "not UTF-8"
+    return "not a file name" if "\0" in name else ""
+
+
+def _has_surrogates(text: str) -> bool:
+    """Whether a text held bytes that are not UTF-8 (or half a character, in JSON)."""
+    return any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _existing(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
