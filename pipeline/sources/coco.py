@@ -36,7 +36,7 @@ def read_coco(path: Path, source: Source) -> Iterator[Captioned]:
         yield Captioned(
             image_id=image_id,
             path=files.get(image_id, ""),
-            caption=str(note["caption"]),
+            caption=note["caption"] if isinstance(note["caption"], str) else "",
             where=f"{path.name}:annotation {note.get('id', '?')}",
             problem=problem,
         )
