@@ -401,12 +401,12 @@ def sql(
     """
     from ..ontology.database import run_query
     from .show import ontology_file
-    from .tables import format_csv, format_json, format_table, rows_as_dicts
+    from .tables import format_csv, format_json, format_table, rows_as_dicts, unique_names
 
     path = ontology_file(_open(context))
     table = run_query(path, query, memory=memory, timeout_s=timeout)
-    columns = table.column_names
-    rows = [list(row.values()) for row in table.to_pylist()]
+    columns = unique_names(table.column_names)
+    rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
     if output is Format.json:
         typer.echo(format_json(rows_as_dicts(columns, rows)))
     elif output is Format.csv:

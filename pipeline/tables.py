@@ -75,7 +75,32 @@ def format_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def format_json(value: Any) -> str:
     """JSON for programs: control characters in text are escaped, so a terminal is safe too."""
-    return json.dumps(value, ensure_ascii=False, indent=1, default=str)
+    return json.dumps(_finite(value), ensure_ascii=False, indent=1, default=str)
+
+
+def _finite(value: Any) -> Any:
+    """Put null where a number is not finite: JSON has no other word for it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def unique_names(columns: Sequence[str]) -> list[str]:
+    """Tell columns of one name apart, as a join of two tables gives them.
+
+    >>> unique_names(["pair", "caption", "pair"])
+    ['pair', 'caption', 'pair_1']
+    """
+    found: list[str] = []
+    for name in columns:
+        new, again = name, 0
+        while new in found:
+            again += 1
+            new = f"{name}_{again}"
+        found.append(new)
+    return found
 
 
 def rows_as_dicts(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Mapping[str, Any]]:
