@@ -145,9 +145,10 @@ class IngestStage(Stage):
 
     def merge_identity(self) -> dict[str, Any]:
         config = self.dataset.config.ingest
-        files = [self.dataset.root / source.captions for source in config.sources]
+        names = [source.captions for source in config.sources]
+        files = {name: self.dataset.root / name for name in names}
         return {
-            "captions": [hash_file(file) for file in files if file.is_file()],
+            "caption_files": {n: hash_file(file) for n, file in files.items() if file.is_file()},
             "settings": config.model_dump(mode="json", exclude={"max_rejected"}),
         }
 
