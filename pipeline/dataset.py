@@ -143,7 +143,8 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise FormatError(path, f"cannot be read ({error})", do="run 'tonics run'") from error
+        do = "'tonics verify', then 'tonics run', makes it anew"
+        raise FormatError(path, f"cannot be read ({error})", do=do) from error
     if table.schema.names != schema.names:
         do = "run 'tonics run --rebuild ingest'"
         raise FormatError(path, f"columns {table.schema.names}", expected=f"{schema.names}", do=do)

@@ -153,6 +153,8 @@ class IngestStage(Stage):
         }
 
     def merge(self, shards: Sequence[Manifest]) -> Made:
+        if not (self.dataset.images_file.exists() and self.dataset.pairs_file.exists()):
+            self.discard()  # the numbers of one table mean nothing without the other
         images = self._number_images(shards)
         pairs, rejects, kept = self._number_pairs(images)
         check_rejects(self, len(self.captions), by_reason(rejects))
