@@ -26,7 +26,7 @@ class EmbedStage(Stage):
 
     kind: ClassVar[str] = "embed"
     renewable: ClassVar[frozenset[str] | None] = frozenset({"rows"})
-    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.01, bytes=768)
+    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.004, bytes=768)
 
     @property
     def config(self) -> Embedding:
@@ -50,6 +50,9 @@ class EmbedStage(Stage):
     def fingerprint(self) -> dict[str, Any]:
         """What decides the vectors: the encoder's files."""
         return encoder_fingerprint(self.config.encoder, self.config.revision or None)
+
+    def check(self) -> None:
+        assert self.fingerprint
 
     def shards(self) -> list[Shard]:
         return row_shards(self.pairs.num_rows, self.config.shard_pairs)

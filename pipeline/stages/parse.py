@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from ...ontology.nouns import find_nouns, load_parser, parser_fingerprint
-from ...ontology.wordnet import open_wordnet
+from ...ontology.wordnet import open_wordnet, wordnet_fingerprint
 from ..dataset import rows_hash, write_table
 from ..stage import Estimate, Made, Shard, Stage, row_shards
 
@@ -38,7 +39,12 @@ class ParseStage(Stage):
     def fingerprint(self) -> dict[str, Any]:
         """What decides which nouns are found: the spaCy pipeline, our rules, WordNet."""
         parser = parser_fingerprint(self.dataset.config.nouns.parser)
-        return {**parser, "wordnet": open_wordnet().fingerprint}
+        return {**parser, "wordnet": wordnet_fingerprint()}
+
+    def check(self) -> None:
+        name = self.dataset.config.nouns.parser
+        if not (Path(name).is_dir() or (name.isidentifier() and importlib.util.find_spec(name))):
+            assert self.fingerprint  # loading spaCy takes seconds: only to say what is wrong
 
     def shards(self) -> list[Shard]:
         return row_shards(self.pairs.num_rows, self.dataset.config.nouns.shard_pairs)
