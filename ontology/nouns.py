@@ -8,6 +8,7 @@ the dictionary knows ("fire hydrant", "hot dog"); else the run of nouns, the las
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -101,11 +102,9 @@ def parser_fingerprint(name: str) -> dict[str, str]:
     Raises:
         MissingAsset, InputError: as ``load_parser``.
     """
-    import spacy
-
     meta = _parser_meta(name)
     return {
-        "spacy": spacy.__version__,
+        "spacy": importlib.metadata.version("spacy"),
         "pipeline": f"{meta['lang']}_{meta['name']} {meta['version']}",
         "pipeline_meta": hash_json({k: v for k, v in meta.items() if k != "performance"}),
         "noun_rules": tables_fingerprint(),

@@ -58,9 +58,14 @@ class WordNet:
     def __init__(self, root: Any) -> None:
         from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
+        class EnglishReader(WordNetCorpusReader):  # type: ignore[misc]
+            def map_wn(self, version: str = "wordnet") -> None:
+                """Skip the mapping to WordNet 3.0: other languages need it, and it takes seconds."""
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # nltk announces that the other languages are absent
-            self._reader = WordNetCorpusReader(root, None)
+            self._reader = EnglishReader(root, None)
+        self._root = root
         self.folder = str(root)
         self.version = str(self._reader.get_version())
         self._lock = threading.RLock()
@@ -69,13 +74,7 @@ class WordNet:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of the noun files' content: the same for the same data, wherever it lies."""
-        state = xxhash.xxh3_128()
-        with self._lock:
-            for name in _FINGERPRINTED:
-                with self._reader.open(name) as file:
-                    text = file.read()
-                state.update(f"{name}:{len(text)}:".encode() + text.encode())
-        return state.hexdigest()
+        return _fingerprint_of(self._root)
 
     def knows(self, lemma: str) -> bool:
         """Say whether a lemma is a noun of WordNet exactly as written, without any stemming."""
@@ -164,6 +163,29 @@ def open_wordnet() -> WordNet:
     return _open(root)
 
 
+def wordnet_fingerprint() -> str:
+    """Hash the WordNet that ``open_wordnet`` would open, without opening it.
+
+    Raises:
+        MissingAsset: as ``open_wordnet``.
+    """
+    root = _find()
+    if root is None:
+        return open_wordnet().fingerprint  # raises, and says why
+    if missing := _missing_files(root):
+        raise _incomplete(root, missing)
+    return _fingerprint_of(root)
+
+
+def _fingerprint_of(root: Any) -> str:
+    state = xxhash.xxh3_128()
+    for name in _FINGERPRINTED:
+        with root.join(name).open() as file:
+            data = file.read()
+        state.update(f"{name}:{len(data)}:".encode() + data)
+    return state.hexdigest()
+
+
 def provide_wordnet(
     *, sources: Sequence[Path] = (), target: Path | None = None, download: bool = True
 ) -> tuple[Path, str]:
@@ -226,10 +248,13 @@ def _missing_files(root: Any) -> list[str]:
 
 def _open(root: Any) -> WordNet:
     if missing := _missing_files(root):
-        raise MissingAsset(
-            root, f"this WordNet lacks {', '.join(missing)}", do="run 'tonics assets'"
-        )
+        raise _incomplete(root, missing)
     return _opened(str(root), root)
+
+
+def _incomplete(root: Any, missing: Sequence[str]) -> MissingAsset:
+    found = f"this WordNet lacks {', '.join(missing)}"
+    return MissingAsset(root, found, do="run 'tonics assets'")
 
 
 _opening = threading.Lock()

@@ -60,7 +60,7 @@ class EvalStage(Stage):
     """Scores a run's model on retrieval, ``runs/NAME/eval.json``; inputs are captions."""
 
     kind: ClassVar[str] = "eval"
-    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.001, bytes=1)
+    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.0001, bytes=1)
     parallel: ClassVar[bool] = False
 
     @property

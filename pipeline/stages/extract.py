@@ -29,7 +29,7 @@ class ExtractStage(Stage):
 
     kind: ClassVar[str] = "extract"
     renewable: ClassVar[frozenset[str] | None] = frozenset({"rows"})
-    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.08, bytes=80_000)
+    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.045, bytes=100_000)
 
     @property
     def config(self) -> Features:
@@ -55,17 +55,20 @@ class ExtractStage(Stage):
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:
-        """What decides the detector's numbers."""
-        return self.detector.fingerprint()
+        """What decides the detector's numbers: not the device."""
+        return self._detector_on("cpu").fingerprint()
 
     @property
     def detector(self) -> Detector:
         """The detector, loaded once a process."""
+        return self._detector_on(device_of(self.dataset))
+
+    def _detector_on(self, device: str) -> Detector:
         settings = json.dumps(self.config.settings, sort_keys=True)
-        return _detector(self.config.detector, settings, device_of(self.dataset))
+        return _detector(self.config.detector, settings, device)
 
     def check(self) -> None:
-        assert self.detector
+        assert self.fingerprint
 
     def shards(self) -> list[Shard]:
         return row_shards(self.images.num_rows, self.config.shard_images)

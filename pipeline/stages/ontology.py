@@ -12,7 +12,7 @@ from ... import __version__
 from ...artifact import Manifest, atomic_file, hash_json
 from ...ontology.database import FORMAT, build_database
 from ...ontology.tables import tables_fingerprint
-from ...ontology.wordnet import open_wordnet
+from ...ontology.wordnet import open_wordnet, wordnet_fingerprint
 from ..dataset import rows_hash
 from ..stage import Estimate, Made, Shard, Stage, require_done
 
@@ -52,7 +52,7 @@ class OntologyStage(Stage):
             "nouns": self.parsed.identity["shards"],
             "pairs": rows_hash(pairs, ["pair", "pair_key", "image", "split", "caption_hash"]),
             "images": rows_hash(images, ["image", "image_id", "content_hash"]),
-            "wordnet": open_wordnet().fingerprint,
+            "wordnet": wordnet_fingerprint(),
             "senses": tables_fingerprint(),
             "format": FORMAT,
             "settings": self.dataset.config.ontology.model_dump(),

@@ -24,7 +24,7 @@ class TrainStage(Stage):
 
     kind: ClassVar[str] = "train"
     renewable: ClassVar[frozenset[str] | None] = frozenset()
-    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.05, bytes=0)
+    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.05, bytes=25_000)
     parallel: ClassVar[bool] = False
     reports: ClassVar[bool] = True
 
