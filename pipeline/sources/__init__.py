@@ -46,7 +46,7 @@ def read_captions(path: Path, source: Source) -> Iterator[Captioned]:
 def _guess(path: Path) -> str:
     if path.suffix.lower() in _BY_SUFFIX:
         return _BY_SUFFIX[path.suffix.lower()]
-    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         first = file.readline(100_000).rstrip("\n")
     if "#" in first.partition("\t")[0] and "\t" in first:
         return "flickr"

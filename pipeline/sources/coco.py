@@ -43,7 +43,7 @@ def read_coco(path: Path, source: Source) -> Iterator[Captioned]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     wanted = (
         "COCO captions: {'images': [{'id', 'file_name'}], 'annotations': [{'image_id', 'caption'}]}"
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError
+from ...errors import ConfigError, InputError
 from ..config import Source
 from .row import Captioned, broken, numbered_lines
 
@@ -52,14 +52,23 @@ def _read_delimited(path: Path, source: Source, **dialect: Any) -> Iterator[Capt
     if dialect["delimiter"] == ",":  # a quoted field may hold line ends
         text = (line + "\n" for line in text)
     reader = csv.reader(text, **dialect)
-    header = [name.strip() for name in next(reader, [])]
+    rows = _rows(path, reader)
+    header = [name.strip() for name in next(rows, [])]
     _check_columns(path, source, header)
-    for values in reader:
+    for values in rows:
         if len(values) != len(header):
             yield broken(path, reader.line_num, f"{len(values)} fields, not {len(header)}")
             continue
         row = dict(zip(header, values, strict=True))
         yield _captioned(path, reader.line_num, source, row, row[source.columns.caption])
+
+
+def _rows(path: Path, reader: Any) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        do = "look for a quote that is never closed"
+        raise InputError(f"{path}:{reader.line_num}", str(error), do=do) from error
 
 
 def _captioned(
