@@ -145,7 +145,11 @@ def test_a_missing_column_is_named_with_the_nearest(tmp_path: Path, name: str) -
 def test_a_quote_that_is_never_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tonics.pipeline.sources.table._FIELD_LIMIT", 50)
     with pytest.raises(InputError, match=r"t.csv:\d+: .*limit.*never closed"):
-        read(tmp_path / "t.csv", 'image,caption\na.jpg,"A dog\n' + "b.jpg,A cat in a hat\n" * 9)
+        read(
+            tmp_path / "t.csv",
+            'image,caption\na.jpg,"A dog\n' + "b.jpg,A cat in a hat\n" * 9,
+            format="csv",
+        )
 
 
 def test_a_file_of_no_known_form(tmp_path: Path) -> None:
