@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import InputError
+from ..train.plan import Plan
 from .config import CONFIG_NAME
 from .dataset import Dataset
 from .demo.scenes import compose
@@ -115,16 +119,20 @@ def _next_steps(dataset: Path) -> str:
   . .venv/bin/activate      (after 'make demo': puts the command on the path)
   tonics -C {dataset} status
   tonics -C {dataset} show object dog
-  tonics -C {dataset} show batch tonics 500        (a batch of one object)
+  tonics -C {dataset} show batch tonics {_object_batch(dataset)}
   tonics -C {dataset} show image 5
   tonics -C {dataset} sql "SELECT synset, subtree_images FROM objects ORDER BY 2 DESC LIMIT 10"
   tonics -C {dataset} sql "SELECT caption FROM pairs_of('dog.n.01') LIMIT 5"
   edit {dataset / CONFIG_NAME}, then: tonics -C {dataset} run -n   (what would run, and why)"""
 
 
+def _object_batch(dataset: Path) -> int:
+    """A batch whose pairs share an object, as deep in the tree as there is one."""
+    plan = Plan(dataset / "plans" / "tonics")
+    return int(np.argmax(plan.batches.node))
+
+
 def _all_cpu_s() -> float:
     """CPU-seconds of this process and of its children that have ended."""
-    import os
-
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
