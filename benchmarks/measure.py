@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 from tonics.pipeline.tables import format_table
 
@@ -66,14 +66,16 @@ def median_wall(costs: Sequence[Cost]) -> float:
     return statistics.median(cost.wall_s for cost in costs)
 
 
-def ratio(costs: Sequence[Cost], base: Sequence[Cost]) -> str:
-    """CPU-seconds over those of ``base``, round by round: the median, and the lowest and highest.
+def ratio(
+    costs: Sequence[Cost], base: Sequence[Cost], of: Literal["cpu_s", "wall_s"] = "cpu_s"
+) -> str:
+    """Seconds over those of ``base``, round by round: the median, and the lowest and highest.
 
     >>> half, one = Cost(cpu_s=0.5, wall_s=1), Cost(cpu_s=1, wall_s=1)
     >>> ratio([one, one, half], [half, half, half])
     '2.00 (1.00-2.00)'
     """
-    found = sorted(a.cpu_s / b.cpu_s for a, b in zip(costs, base, strict=True))
+    found = sorted(getattr(a, of) / getattr(b, of) for a, b in zip(costs, base, strict=True))
     return f"{statistics.median(found):.2f} ({found[0]:.2f}-{found[-1]:.2f})"
 
 
