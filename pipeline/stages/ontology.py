@@ -6,8 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pyarrow.parquet as pq
-
 from ... import __version__
 from ...artifact import Manifest, atomic_file, hash_json
 from ...ontology.database import FORMAT, build_database
@@ -43,8 +41,7 @@ class OntologyStage(Stage):
         return sorted(self.dataset.nouns.glob("[0-9]*.parquet"))
 
     def shards(self) -> list[Shard]:
-        rows = pq.read_metadata(self.dataset.pairs_file).num_rows
-        return [Shard(name="all", rows=rows)]
+        return [Shard(name="all", rows=self.dataset.pairs().num_rows)]
 
     def identity(self, shard: Shard) -> dict[str, Any]:
         pairs, images = self.dataset.pairs(), self.dataset.images()
