@@ -169,16 +169,27 @@ def load_config(root: Path) -> Config:
     """
     path = root / CONFIG_NAME
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         do = f"make one with 'tonics init {root}', or choose a dataset folder with -C"
         raise InputError(root, f"no {CONFIG_NAME} here", do=do) from error
     except IsADirectoryError as error:
         raise InputError(path, "is a folder", expected="a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(path, f"not valid TOML ({error})") from error
+    return parse_config(path, text)
+
+
+def parse_config(path: Path, text: str) -> Config:
+    """Check the text of a ``tonics.toml`` that is, or is to be, at ``path``.
+
+    Raises:
+        ConfigError: it does not say something we can build.
+    """
     try:
-        config = Config.model_validate(raw)
+        config = Config.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(path, f"not valid TOML ({error})") from error
     except ValidationError as error:
         raise _config_error(path, error) from error
     _check_references(path, config)

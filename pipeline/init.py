@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..artifact import atomic_file
 from ..errors import InputError
-from .config import CONFIG_NAME, load_config
+from .config import CONFIG_NAME, parse_config
 
 TEMPLATE = Path(__file__).with_name("template.toml")
 
@@ -38,7 +38,7 @@ def init_dataset(
         columns: ``key=name`` for tables with other column names, such as ``caption=title``.
 
     Raises:
-        InputError: there is one already, or a path does not exist.
+        InputError: there is one already, a path does not exist, or a value is not allowed.
     """
     path = root / CONFIG_NAME
     if path.exists():
@@ -65,9 +65,9 @@ def init_dataset(
         source = f"[[ingest.sources]]\ncaptions = {_quoted(_shown(more, root))}\nformat = "
         source += f"{_quoted(source_format)}\n{_columns(columns)}\n"
         text = text.replace("[ingest.splits]", source + "[ingest.splits]", 1)
+    parse_config(path, text)
     with atomic_file(path) as tmp:
         tmp.write_text(text, encoding="utf-8")
-    load_config(root)
     return path
 
 

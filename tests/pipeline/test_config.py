@@ -1,0 +1,125 @@
+"""``tonics.toml``: what is wrong is one line that names the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from tonics.errors import ConfigError, InputError
+from tonics.pipeline.config import Config, load_config, settings_of
+
+
+def load(folder: Path, text: str) -> Config:
+    (folder / "tonics.toml").write_text(text, encoding="utf-8")
+    return load_config(folder)
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    config = load(tmp_path, "")
+    assert config == Config()
+    assert (config.ingest.splits.val, config.ingest.splits.test) == (0.05, 0.1)
+    assert config.plans == {}
+
+
+def test_names_and_sections_are_read(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        "[features.grid]\n[features.vinvl]\n[embeddings.e]\n"
+        '[plans.a]\nembeddings = "e"\nphases = [{ builder = "random" }]\n'
+        '[plans.b]\nfeatures = "vinvl"\n[runs.r]\nplan = "b"\ntrain = { hidden = 8 }\n',
+    )
+    assert list(config.features) == ["grid", "vinvl"]
+    assert config.plans["a"].phases[0].builder == "random"
+    assert config.runs["r"].train == {"hidden": 8}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[ingst]", r"ingst: unknown key 'ingst', expected .*; did you mean 'ingest'\?"),
+        ("zzz = 1", r"zzz: unknown key 'zzz', expected .*; remove it"),
+        ("[ingest.splits]\ntrain = 0.5", r"ingest.splits.train: unknown .*expected test, val"),
+        (
+            "[[ingest.sources]]\ncaptions='a'\n[[ingest.sources]]\ncaption = 'b'",
+            r"ingest.sources.1.captions: is missing; add it; and 1 more",
+        ),
+        (
+            "[[ingest.sources]]\ncaptions='a'\ncolumns = { captoin = 'x' }",
+            r"columns.captoin: unknown key .*did you mean 'caption'",
+        ),
+        ("[[ingest.sources]]\ncaptions='a'\nformat='xml'", r"format: value 'xml', exp.*'coco'"),
+        ("[plans.p]\nbatch_size = 1", r"plans.p.batch_size: value 1, expected .*greater than 1"),
+        ("[plans.p]\nbatch_size = 8.5", r"plans.p.batch_size: value 8.5, expected .*integer"),
+        ("[plans.p]\nseed = -1", r"plans.p.seed: value -1, expected .*greater than or equal to 0"),
+        ("[plans.p]\nphases = [{ share = 1.0 }]", r"plans.p.phases.0.builder: is missing"),
+        ("[plans.p]\nphases = [{ builder = 'random', shares = 1 }]", r"did you mean 'share'\?"),
+        ("[features.'a b']", r"features.a b.*value 'a b', expected .*pattern"),
+        ("[plans.'../../x']", r"pattern"),
+        ("[runtime]\nworkers = -1", r"runtime.workers: value -1"),
+        ("[runs.r]", r"runs.r.plan: is missing"),
+        ("ingest = 3", r"ingest: value 3, expected .*dictionary"),
+        (
+            "[features.grid]\n[plans.p]\nembeddings='e'",
+            r"plans.p.embeddings: value 'e', expected a \[embeddings.NAME\] section; "
+            r"add \[embeddings.e\]",
+        ),
+        ("[plans.p]", r"plans.p.features: value 'grid', expected a \[features.NAME\] section"),
+        (
+            "[features.grid]\n[plans.p]\n[runs.r]\nplan='q'",
+            r"runs.r.plan: value 'q', expected one of \['p'\]",
+        ),
+        (
+            "[features.grid]\n[plans.p]\n[embeddings.e]\n[runs.r]\nplan='p'\nembeddings='f'",
+            r"runs.r.embeddings: value 'f', expected one of \['e'\]",
+        ),
+        ("a = [", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        load(tmp_path, text)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "tonics.toml") in str(caught.value)
+
+
+def test_a_folder_and_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "tonics.toml").write_bytes(b"a = '\xff'")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_config(tmp_path)
+    (tmp_path / "tonics.toml").unlink()
+    with pytest.raises(InputError, match=r"no tonics.toml here; make one with 'tonics init"):
+        load_config(tmp_path)
+    (tmp_path / "tonics.toml").mkdir()
+    with pytest.raises(InputError, match="is a folder, expected a TOML file"):
+        load_config(tmp_path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Another room's settings."""
+
+    size: int
+    mode: Literal["a", "b"] = "a"
+    rate: float = 0.5
+
+
+def test_settings_of_another_room() -> None:
+    assert settings_of(Settings, {"size": 3, "mode": "b"}, "here") == Settings(size=3, mode="b")
+    assert settings_of(Settings, {"size": 3, "rate": 1}, "here").rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"size": 3, "moode": "a"}, r"here: moode: unknown key .*expected mode, rate, size; did"),
+        ({}, "here: size: is missing; add it"),
+        ({"size": "big"}, r"here: size: value 'big', expected .*integer"),
+        ({"size": 3, "mode": "c"}, r"here: mode: value 'c', expected .*'a' or 'b'"),
+    ],
+)
+def test_wrong_settings_of_another_room(values: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        settings_of(Settings, values, "here")

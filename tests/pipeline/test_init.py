@@ -1,0 +1,111 @@
+"""``tonics init`` writes a file that loads, explains itself and can be moved."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tonics.errors import InputError
+from tonics.pipeline.config import load_config
+from tonics.pipeline.init import TEMPLATE, init_dataset
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    folder = tmp_path / "dataset"
+    (folder / "photos").mkdir(parents=True)
+    for name in ("one.json", "two.csv", "three.csv"):
+        (folder / name).write_text("")
+    return folder
+
+
+def test_the_written_file_loads_and_names_everything(tmp_path: Path) -> None:
+    path = init_dataset(tmp_path / "new", batch_size=32, epochs=5, val=0.0, test=0.2)
+    assert path == tmp_path / "new" / "tonics.toml"
+    config = load_config(tmp_path / "new")
+    assert list(config.plans) == list(config.runs) == ["random", "tonics"]
+    assert {(p.batch_size, p.epochs) for p in config.plans.values()} == {(32, 5)}
+    assert (config.ingest.splits.val, config.ingest.splits.test) == (0.0, 0.2)
+    assert config.plans["tonics"].curriculum == "tonics"
+
+
+def test_comments_are_kept_and_the_commented_phases_work(tmp_path: Path) -> None:
+    text = init_dataset(tmp_path / "new").read_text()
+    comments = [line.partition("#")[2] for line in TEMPLATE.read_text().splitlines()]
+    for comment in filter(None, comments):
+        assert comment.replace("{{", "{").replace("}}", "}") in text
+    assert "{" not in text.replace("{ builder", "").replace("params = { depth", "")
+    phases = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")]
+    start = phases.index("phases = [")
+    parsed = tomllib.loads("\n".join(phases[start:][: phases[start:].index("]") + 1]))
+    assert [phase["builder"] for phase in parsed["phases"]] == ["random", "ontology"]
+
+
+def test_paths_inside_the_folder_are_relative_others_absolute(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = tmp_path / "elsewhere.jsonl"
+    outside.write_text("")
+    monkeypatch.chdir(tmp_path)
+    init_dataset(
+        Path("dataset"),
+        images=Path("dataset/photos"),
+        captions=[Path("dataset/one.json"), Path("elsewhere.jsonl")],
+    )
+    ingest = load_config(sources).ingest
+    assert ingest.image_root == "photos"
+    assert [source.captions for source in ingest.sources] == ["one.json", str(outside)]
+
+
+def test_several_captions_share_format_and_columns(sources: Path) -> None:
+    init_dataset(
+        sources,
+        captions=[sources / "two.csv", sources / "three.csv", sources / "one.json"],
+        source_format="csv",
+        columns=["caption=text", "image=file name", "split=part"],
+    )
+    found = load_config(sources).ingest.sources
+    assert [source.captions for source in found] == ["two.csv", "three.csv", "one.json"]
+    for source in found:
+        assert source.format == "csv"
+        assert source.columns.model_dump() == {
+            "image": "file name", "caption": "text", "split": "part", "image_id": "",
+        }  # fmt: skip
+
+
+def test_names_with_quotes_and_letters_of_the_world(tmp_path: Path) -> None:
+    captions = tmp_path / 'süß "quoted" \\ {x}.json'
+    captions.write_text("")
+    init_dataset(tmp_path / "new", captions=[captions])
+    assert load_config(tmp_path / "new").ingest.sources[0].captions == str(captions)
+
+
+def test_an_existing_file_is_refused_and_kept(sources: Path) -> None:
+    path = init_dataset(sources)
+    path.write_text("# mine\n")
+    with pytest.raises(InputError, match="exists already; edit it"):
+        init_dataset(sources)
+    assert path.read_text() == "# mine\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"captions": ["absent.json"]}, "absent.json: no such file or folder"),
+        ({"images": "absent"}, "absent: no such file or folder"),
+        ({"columns": ["text"]}, r"--column: 'text', expected image=\.\.\., caption="),
+        ({"columns": ["title=text"]}, "--column: 'title=text'"),
+        ({"source_format": "xml"}, "value 'xml'"),
+        ({"val": 0.9, "test": 1.5}, "ingest.splits.test: value 1.5"),
+    ],
+)
+def test_wrong_arguments_leave_no_file(
+    tmp_path: Path, arguments: dict[str, object], says: str
+) -> None:
+    given = {k: Path(v) if k == "images" else v for k, v in arguments.items()}
+    given = {k: [Path(p) for p in v] if k == "captions" else v for k, v in given.items()}
+    with pytest.raises(InputError, match=says):
+        init_dataset(tmp_path / "new", **given)
+    assert not (tmp_path / "new" / "tonics.toml").exists()
