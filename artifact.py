@@ -99,6 +99,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         try:
             yield tmp
             flush(tmp)
+            share(tmp)
             os.replace(tmp, path)
             flush(path.parent)
         finally:
@@ -120,6 +121,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             yield tmp
             for file in sorted(tmp.rglob("*")):
                 flush(file)
+                if file.is_file():
+                    share(file)
             flush(tmp)
             if path.exists():
                 os.replace(path, old)
@@ -128,6 +131,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(tmp, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def share(path: Path) -> None:
+    """Give a file the mode any new file has: some writers make theirs readable to nobody else."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def flush(path: Path) -> None:

@@ -37,7 +37,7 @@ def _bar(name: str, total: int) -> Iterator[Advance]:
 
     columns = [
         TextColumn("{task.description:<16}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),

@@ -81,6 +81,7 @@ def draw_dataset(folder: Path, images: int = 40) -> Path:
         shape((10 + number, 10, 40 + number, 60 - number // 2), fill=colour)
         name = f"{number:03d}.png"
         image.save(folder / "images" / name)
+        os.utime(folder / "images" / name, (1e9, 1e9))  # the same for every drawing
         captions = [
             f"A {colour} {noun} on the grass.",
             f"The {noun} number {number} beside a {OBJECTS[(number + 2) % 5]}",
