@@ -28,10 +28,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Decide beforehand which image-caption pairs share a minibatch.\n\n"
-    "A dataset is a folder with a tonics.toml; 'tonics init' writes one, 'tonics run' builds it.",
+    "A dataset is a folder with a tonics.toml; 'tonics init' writes one, 'tonics run' builds it."
+    "\n\nExample: tonics -C my-dataset run",
 )
-plans_app = typer.Typer(no_args_is_help=True, help="Look at the plans of a dataset.")
-show_app = typer.Typer(no_args_is_help=True, help="Show one object, batch or image.")
+plans_app = typer.Typer(
+    no_args_is_help=True,
+    help="Look at the plans of a dataset.\n\nExample: tonics -C my-dataset plans list",
+)
+show_app = typer.Typer(
+    no_args_is_help=True,
+    help="Show one object, batch or image.\n\nExample: tonics -C my-dataset show object dog",
+)
 app.add_typer(plans_app, name="plans")
 app.add_typer(show_app, name="show")
 
