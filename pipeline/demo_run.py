@@ -48,7 +48,7 @@ def run_demo(
     )
     compose_cpu_s = _all_cpu_s() - before
     print("\n".join(f"  {line}" for line in summary.lines()))
-    dataset = _dataset(dataset_folder, source)
+    dataset = _dataset(dataset_folder, source, scenes)
     reports = []
     for stage in stages_of(dataset).values():
         report = bring_up_to_date(stage, workers=workers, progress=Progress(quiet=quiet))
@@ -65,15 +65,15 @@ def _check_folder(folder: Path, dataset: Path) -> None:
         raise InputError(folder, "holds something else already", do=do)
 
 
-def _dataset(folder: Path, source: Path) -> Dataset:
-    """The demo's dataset folder, made when absent."""
+def _dataset(folder: Path, source: Path, scenes: int) -> Dataset:
+    """The demo's dataset folder, made when absent; few scenes get small batches."""
     if not (folder / CONFIG_NAME).exists():
         init_dataset(
             folder,
             images=source / "images",
             captions=[source / "captions.json"],
             source_format="coco",
-            batch_size=BATCH_SIZE,
+            batch_size=min(BATCH_SIZE, max(2, scenes // 8)),
             epochs=EPOCHS,
             shard_images=125,
             shard_pairs=625,
