@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 from ..artifact import Manifest, Output
 from ..errors import TonicsError
@@ -26,10 +27,15 @@ from .stage import Shard, Stage, by_reason, manifest_file, write_rejects
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+def full_identity(stage: Stage, shard: Shard) -> dict[str, Any]:
+    """What the stage says decides a shard, and the version of what it writes."""
+    return {"format": stage.format, **stage.identity(shard)}
+
+
 def make_shard(stage: Stage, shard: Shard) -> Manifest:
     """Make one shard and write its manifest: from then on it is finished, whatever happens."""
     started, cpu = time.monotonic(), time.process_time()
-    identity = stage.identity(shard)
+    identity = full_identity(stage, shard)
     made = stage.make(shard)
     kept = write_rejects(stage.dataset, stage.key, shard.name, made.rejected)
     manifest = Manifest(

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..artifact import Manifest, Output, hash_json, remove_leftovers
 from ..errors import InputError
-from .engine import map_shards, worker_count
+from .engine import full_identity, map_shards, worker_count
 from .lock import locked
 from .progress import Progress
 from .stage import (
@@ -77,7 +77,7 @@ def status_of(stage: Stage) -> Status:
 def _why_stale(stage: Stage, shard: Shard, old: Manifest | None, root: Path) -> Stale | None:
     if old is None:
         return Stale(shard=shard, reason="not made yet")
-    changes = list(_changes(old.identity, stage.identity(shard)))
+    changes = list(_changes(old.identity, full_identity(stage, shard)))
     if changes:
         costly = stage.renewable is not None and any(k not in stage.renewable for k, _ in changes)
         reason = "; ".join(text for _, text in changes)
@@ -121,7 +121,8 @@ def _summary(stale: Sequence[Stale], fresh: int) -> str:
 
 
 def _merge_identity(stage: Stage, shards: Sequence[Manifest]) -> dict[str, Any]:
-    return {"shards": hash_json([m.content() for m in shards]), **stage.merge_identity()}
+    content = hash_json([m.content() for m in shards])
+    return {"format": stage.format, "shards": content, **stage.merge_identity()}
 
 
 def _why_unmerged(

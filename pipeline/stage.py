@@ -76,6 +76,8 @@ class Stage:
 
     Attributes:
         kind: the command that runs it: ``extract``. key: ``extract/grid``, kind and name.
+        format: raised when the same inputs and settings would give other files; part of every
+            shard's identity.
         max_rejected: the share of inputs it may reject before it stops with an error.
         renewable: identity keys that may change without asking; None means all. A change of any
             other key would throw finished work away, and needs ``--rebuild``.
@@ -85,6 +87,7 @@ class Stage:
     """
 
     kind: ClassVar[str]
+    format: ClassVar[int] = 1
     renewable: ClassVar[frozenset[str] | None] = None
     estimate: ClassVar[Estimate] = Estimate(cpu_s=0.0, bytes=0.0)
     parallel: ClassVar[bool] = True

@@ -17,6 +17,7 @@ from ...features import FeatureStore
 from ...features.detector import Detector, Vocabulary, load_detector
 from ...features.images import BadImage, open_image
 from ...features.regions import Regions
+from ...features.schema import VERSION as FEATURES_VERSION
 from ...features.writer import write_index, write_shard
 from ..config import Features
 from ..dataset import Dataset, rows_hash
@@ -28,6 +29,7 @@ class ExtractStage(Stage):
     """Runs a detector over the images; inputs are images."""
 
     kind: ClassVar[str] = "extract"
+    format: ClassVar[int] = FEATURES_VERSION
     renewable: ClassVar[frozenset[str] | None] = frozenset({"rows"})
     estimate: ClassVar[Estimate] = Estimate(cpu_s=0.045, bytes=100_000)
 

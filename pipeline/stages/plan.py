@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ... import __version__
 from ...artifact import atomic_folder
-from ...train.plan import Batches, write_plan
+from ...train.plan import PLAN_VERSION, Batches, write_plan
 from .. import config as configs
 from ..dataset import rows_hash
 from ..plans.curriculum import Stretch, build_batches, stretches
@@ -28,6 +28,7 @@ class PlanStage(Stage):
     """Builds a plan; inputs are pairs of all splits."""
 
     kind: ClassVar[str] = "plan"
+    format: ClassVar[int] = PLAN_VERSION
     estimate: ClassVar[Estimate] = Estimate(cpu_s=0.0001, bytes=300)
     parallel: ClassVar[bool] = False
 

@@ -199,3 +199,13 @@ def test_errors_say_where_what_and_what_to_do() -> None:
     hostile = TonicsError("a\nb", "\x1b[31mred")
     assert "\x1b" not in str(hostile)
     assert "\n" not in str(hostile)
+
+
+def test_another_format_makes_every_shard_stale(
+    stage: Upper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring_up_to_date(stage)
+    monkeypatch.setattr(Upper, "format", 2)
+    assert status_of(stage).why == "4 of 4 shards: format was 1, is 2"
+    with pytest.raises(InputError, match="--rebuild upper"):
+        bring_up_to_date(stage)
