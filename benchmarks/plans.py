@@ -1,4 +1,4 @@
-"""Claim: a plan is near-linear in the pairs: four times the pairs, at most five times the seconds.
+"""Aim: a plan is near-linear in the pairs: four times the pairs, at most five times the seconds.
 
 Builds one epoch with the builders ``random`` and ``ontology`` over synthetic pairs, at N and at
 4 N: five captions an image, 1,000 objects in a random tree, one to three of them a caption, drawn

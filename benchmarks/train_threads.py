@@ -1,4 +1,4 @@
-"""Claim: small heads train cheapest on one torch thread; two cost more where the cores are shared.
+"""Claim: on one torch thread small heads cost the fewest CPU-seconds; two stall on shared cores.
 
 Runs the trainer with a frozen text tower (batches of 128 images, 39 regions of 1,280 numbers,
 caption vectors of 384) with one and with two torch threads, with nothing else to do and beside one
