@@ -265,6 +265,11 @@ def test_half_a_table_numbers_both_afresh(folder: Path) -> None:
     (folder / "images.parquet").unlink()
     ingest(folder)
     assert (images(folder), pairs(folder)) == expected
+    write(folder, {"image": "c.png", "caption": "c one"})
+    ingest(folder)  # the others stay, though no source names them
+    (folder / "images.parquet").unlink()
+    ingest(folder)
+    assert [(row["pair_key"], row["image"]) for row in pairs(folder)] == [("c.png#0", 0)]
 
 
 def test_a_damaged_table_is_made_anew_after_verify(folder: Path) -> None:

@@ -17,7 +17,7 @@ from tonics.pipeline.stages.embed import Vectors
 from tonics.train.plan import Batches, Plan
 
 # Pairs 10..17 of four images, two captions each; directions in degrees, lengths to be normalised.
-DEGREES = {10: 0, 11: 60, 12: 0, 13: 60, 14: 90, 15: 150, 16: 180, 17: 240}
+DEGREES = {10: 0, 11: 60, 12: 0, 13: 60, 14: 90, 15: 150, 16: 40, 17: 100}
 LENGTH = {pair: 1 + pair % 3 for pair in DEGREES}
 
 
@@ -41,14 +41,15 @@ def batches(*rows: list[int]) -> Batches:
 
 def test_against_a_hand_computation() -> None:
     # Batch one: 0, 0, 90 degrees. Cosines 1, 0, 0: mean 1/3; nearest 1, 1, 0.
-    # Batch two: 60, 60, 180 degrees. Cosines 1, -1/2, -1/2: mean 0; nearest 1, 1, -1/2.
+    # Batch two: 60, 60, 40 degrees. Cosines 1, c, c with c = cos 20; nearest 1, 1, c.
+    c = math.cos(math.radians(20))
     found = measure_quality(eligible(), batches([10, 12, 14], [11, 13, 16]), vectors)
     assert found["batches_measured"] == 2
     assert found["suspect_cosine"] == 0.5  # two captions of one image are 60 degrees apart
     assert found["plan"] == {
-        "mean": round((1 / 3 + 0) / 2, 4),
-        "top1": round((2 / 3 + 1.5 / 3) / 2, 4),
-        "suspects": round(2 / 3, 4),  # a cosine of 1/2 or more to another caption
+        "mean": round((1 / 3 + (1 + 2 * c) / 3) / 2, 4),
+        "top1": round((2 / 3 + (2 + c) / 3) / 2, 4),
+        "suspects": round((2 / 3 + 1) / 2, 4),  # a cosine of 1/2 or more to another caption
     }
 
 
