@@ -11,18 +11,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from .errors import FormatError, writing_to
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 MANIFEST_VERSION = 1
 _CHUNK = 1 << 22
+# What the functions below name their temporary files: NAME.<pid>.tmp, NAME.<pid>.old.tmp; DuckDB
+# adds endings of its own.
+_LEFTOVER = re.compile(r"\d+(\.old)?\.tmp(\.wal|\.tmp)?")
+_NAMED_LEFTOVER = re.compile(r".+\.\d+(\.old)?\.tmp(\.wal|\.tmp)?")
 
 
 def hash_bytes(data: bytes | memoryview) -> str:
@@ -60,6 +68,26 @@ def hash_strings(strings: Iterable[str]) -> str:
         state.update(len(data).to_bytes(8, "little"))
         state.update(data)
     return state.hexdigest()
+
+
+def hash_rows(table: pa.Table, columns: Sequence[str]) -> str:
+    """Hash some columns of an Arrow table row by row, however it is chunked.
+
+    Strings are hashed through their lengths and bytes, numbers through their bytes.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts: list[bytes] = []
+    for name in columns:
+        column = table.column(name).combine_chunks()
+        if pa.types.is_string(column.type):
+            lengths = pc.binary_length(column).to_numpy(zero_copy_only=False).astype("<i8")
+            parts += [lengths.tobytes(), "".join(column.to_pylist()).encode("utf-8")]
+        else:
+            parts.append(np.ascontiguousarray(column.to_numpy(zero_copy_only=False)).tobytes())
+    return hash_bytes(b"".join(len(p).to_bytes(8, "little") + p for p in parts))
 
 
 def canonical_json(value: Any) -> str:
@@ -129,8 +157,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             os.replace(tmp, path)
             flush(path.parent)
         finally:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
             shutil.rmtree(tmp, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def drop(path: Path) -> None:
+    """Delete a file, if it is there, and make sure that it stays deleted."""
+    if path.exists():
+        path.unlink()
+        flush(path.parent)
 
 
 def share(path: Path) -> None:
@@ -152,12 +189,18 @@ def flush(path: Path) -> None:
 def remove_leftovers(path: Path) -> int:
     """Delete what a killed run left half-written of a file or folder; return how many entries.
 
-    That is what lies below the folder, and what was to become the file or folder itself.
+    That is what lies below the folder, and what was to become the file or folder itself. An older
+    folder that was moved aside, and whose successor never came, is put back.
     """
-    leftovers = list(path.rglob("*.tmp")) if path.is_dir() else []
-    leftovers += path.parent.glob(f"{path.name}.*.tmp*")
+    siblings = path.parent.iterdir() if path.parent.is_dir() else ()
+    leftovers = [p for p in siblings if _LEFTOVER.fullmatch(p.name.removeprefix(f"{path.name}."))]
+    leftovers = [p for p in leftovers if p.name.startswith(f"{path.name}.")]
+    if path.is_dir():
+        leftovers += [p for p in path.rglob("*.tmp*") if _NAMED_LEFTOVER.fullmatch(p.name)]
     for leftover in leftovers:
-        if leftover.is_dir():
+        if leftover.name.endswith(".old.tmp") and not path.exists():
+            os.replace(leftover, path)
+        elif leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
@@ -219,11 +262,20 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> Manifest | None:
-        """Read a manifest; None when there is none or it is of another version or not readable."""
+        """Read a manifest; None when there is none that can be read.
+
+        Raises:
+            FormatError: it is of another version: what it speaks of must not be thrown away.
+        """
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
             if raw["version"] != MANIFEST_VERSION:
-                return None
+                raise FormatError(
+                    path,
+                    f"a manifest of version {raw['version']}",
+                    expected=f"version {MANIFEST_VERSION}",
+                    do="use the tonics that made this dataset, or build it in a new folder",
+                )
             raw["outputs"] = tuple(Output(**o) for o in raw["outputs"])
             return cls(**raw)
         except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -71,6 +71,10 @@ class StaleInput(TonicsError):
     exit_code = 2
 
 
+class WouldDiscard(InputError):
+    """Finished work would be thrown away, and nobody asked for that."""
+
+
 class LockedError(TonicsError):
     """Another run is building the same thing."""
 

@@ -144,12 +144,14 @@ def _load_inputs(con: DuckDBPyConnection, pairs: Path, images: Path) -> None:
     _from_parquet(
         con,
         [images],
-        "INSERT INTO images SELECT image, image_id, path, width, height FROM {} ORDER BY image",
+        "INSERT INTO images SELECT image, image_id, path, width, height FROM {} "
+        "WHERE content_hash <> '' ORDER BY image",
     )
     _from_parquet(
         con,
         [pairs],
-        "INSERT INTO pairs SELECT pair, pair_key, image, caption, split FROM {} ORDER BY pair",
+        "INSERT INTO pairs SELECT pair, pair_key, image, caption, split FROM {} "
+        "WHERE split <> '' ORDER BY pair",  # without a split: withdrawn from the sources
     )
 
 

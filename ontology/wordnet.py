@@ -58,9 +58,9 @@ class WordNet:
     def __init__(self, root: Any) -> None:
         from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
-        class EnglishReader(WordNetCorpusReader):  # type: ignore[misc]
+        class EnglishReader(WordNetCorpusReader):
             def map_wn(self, version: str = "wordnet") -> None:
-                """Skip the mapping to WordNet 3.0: other languages need it, and it takes seconds."""
+                """Skip the mapping to WordNet 3.0: only other languages need it, and it is slow."""
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # nltk announces that the other languages are absent

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ..artifact import remove_leftovers
+from .config import CONFIG_NAME
 from .dataset import Dataset
 from .lock import locked
 from .tables import size_text
@@ -22,7 +23,7 @@ def clean_dataset(dataset: Dataset, *, unnamed: bool) -> Iterator[str]:
     with contextlib.ExitStack() as stack:
         for lock in sorted((dataset.state / "locks").glob("*.lock")):
             stack.enter_context(locked(lock, lock.stem))
-        count = remove_leftovers(dataset.root)
+        count = sum(remove_leftovers(place) for place in _own_places(dataset))
         yield f"{count} half-written files deleted"
         for folder in unnamed_artefacts(dataset):
             size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
@@ -33,6 +34,14 @@ def clean_dataset(dataset: Dataset, *, unnamed: bool) -> Iterator[str]:
             _forget(dataset, folder)
             shutil.rmtree(folder)
             yield f"{shown} deleted"
+
+
+def _own_places(dataset: Dataset) -> list[Path]:
+    """Files and folders that are ours alone: never the user's photos."""
+    names = ("features", "nouns", "embeddings", "plans", "runs", "evaluation", "rejected")
+    folders = [dataset.root / name for name in names]
+    files = [dataset.images_file, dataset.pairs_file, dataset.ontology_file]
+    return [*folders, dataset.state, *files, dataset.root / CONFIG_NAME]
 
 
 def unnamed_artefacts(dataset: Dataset) -> list[Path]:
@@ -62,3 +71,5 @@ def _forget(dataset: Dataset, folder: Path) -> None:
     for kind in kinds[folder.parent.name]:
         manifests = dataset.state / "manifests" / kind / folder.name
         shutil.rmtree(manifests, ignore_errors=True)
+        for file in dataset.rejected.glob(f"{kind}-{folder.name}-*.parquet"):
+            file.unlink()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import InputError, StaleInput, TonicsError
+from ..errors import InputError, StaleInput, TonicsError, WouldDiscard
 
 if TYPE_CHECKING:
     from .dataset import Dataset
@@ -215,12 +215,19 @@ def run(
     stages = stages_of(dataset)
     anew = choose(stages, rebuild) if rebuild else []
     chosen = with_inputs(stages, [*choose(stages, stage or []), *anew])
-    for one in chosen:
-        one.check()
     if dry:
-        _print_forecast(dataset, chosen, as_json)
+        for one in chosen:
+            one.check()
+        _print_forecast(dataset, chosen, [s.key for s in anew], as_json)
         return
-    _bring_up(chosen, [s.key for s in anew], workers, as_json, quiet)
+    _bring_up(
+        chosen,
+        rebuild=[s.key for s in anew],
+        asked=stage or [],
+        workers=workers,
+        as_json=as_json,
+        quiet=quiet,
+    )
 
 
 # -- single stages
@@ -241,7 +248,14 @@ def _stage_command(kind: str, text: str, example: str) -> None:
         keys = [f"{kind}/{name}" for name in names or []] or [kind]
         extra = [k for k in stages if kind == "eval" and k.startswith("queries/")]
         _require_inputs(stages, choose(stages, keys), extra)
-        _bring_up(choose(stages, [*extra, *keys]), [], workers, as_json, quiet)
+        _bring_up(
+            choose(stages, [*extra, *keys]),
+            rebuild=[],
+            asked=keys,
+            workers=workers,
+            as_json=as_json,
+            quiet=quiet,
+        )
 
     command.__doc__ = f"{text}\n\nExample: tonics -C my-dataset {example}"
     app.command(name=kind, rich_help_panel="Stages")(command)
@@ -258,43 +272,84 @@ _stage_command("eval", "Score a trained run on retrieval.", "eval tonics")
 
 
 def _require_inputs(stages: dict[str, Stage], chosen: list[Stage], own: list[str]) -> None:
-    """Refuse to run one stage on inputs that are out of date."""
-    from .runner import status_of
+    """Refuse to run one stage on inputs that are out of date, however far back."""
+    from .graph import with_inputs
+    from .staleness import status_of
 
     wanted = {s.key for s in chosen} | set(own)
-    for stage in chosen:
-        for key in stage.inputs:
-            if key not in wanted and (why := status_of(stages[key]).why):
-                do = f"'tonics run {stage.key}' brings its inputs up to date first"
-                raise StaleInput(stage.key, f"its input {key} is out of date ({why})", do=do)
+    for stage in with_inputs(stages, chosen):
+        if stage.key not in wanted and (why := status_of(stage).why):
+            first = chosen[0].key
+            do = f"'tonics run {first}' brings its inputs up to date first"
+            raise StaleInput(first, f"its input {stage.key} is out of date ({why})", do=do)
 
 
 def _bring_up(
-    stages: list[Stage], rebuild: list[str], workers: int, as_json: bool, quiet: bool
+    stages: list[Stage],
+    *,
+    rebuild: list[str],
+    asked: list[str],
+    workers: int,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
+    """Bring stages up to date in order; a finished run whose inputs changed is kept, and said."""
     from .progress import Progress
     from .runner import bring_up_to_date
     from .tables import format_json
 
-    reports = []
+    _check_before_work(stages, rebuild)
+    reports, kept = [], []
     for stage in stages:
         anew = stage.key in rebuild
         if anew and not as_json:
             typer.echo(_price_of(stage))
-        report = bring_up_to_date(
-            stage,
-            workers=workers or stage.dataset.config.runtime.workers,
-            rebuild=anew,
-            progress=Progress(quiet=quiet or as_json),
-        )
+        try:
+            report = bring_up_to_date(
+                stage,
+                workers=workers or stage.dataset.config.runtime.workers,
+                rebuild=anew,
+                progress=Progress(quiet=quiet or as_json),
+            )
+        except WouldDiscard as refused:
+            if stage.kind != "train" or {stage.kind, stage.key} & set(asked):
+                raise
+            kept.append(f"{stage.key:<16} kept as it is: {refused.found}")
+            continue
         reports.append(report)
         if not as_json:
             typer.echo(report.line())
-    scores = _scores(stages)
+        if stage.kind == "ingest":
+            _check_before_work(stages, rebuild)  # now that the pairs are known
     if as_json:
         typer.echo(format_json([report.json() for report in reports]))
-    elif scores:
+        return
+    if scores := _scores(stages):
         typer.echo("\n" + scores)
+    if kept:
+        typer.echo("\n" + "\n".join(kept) + "\n'tonics run --rebuild train' trains anew")
+
+
+def _check_before_work(stages: list[Stage], rebuild: list[str]) -> None:
+    """Find out what cannot work, or would be refused, before any stage begins.
+
+    Raises:
+        ConfigError, InputError: settings that cannot work. WouldDiscard: as the stage itself would.
+    """
+    from .staleness import refusal, status_of
+
+    for stage in stages:
+        stage.check()
+    pending: set[str] = set()
+    for stage in stages:
+        if stage.renewable is None or pending & set(stage.inputs) or stage.key in rebuild:
+            continue
+        if stage.inputs and any(status_of(s).why for s in stages if s.key in stage.inputs):
+            pending.add(stage.key)
+            continue
+        refused = refusal(stage, status_of(stage))
+        if refused and stage.kind != "train":
+            raise refused
 
 
 def _price_of(stage: Stage) -> str:
@@ -312,12 +367,14 @@ def _scores(stages: list[Stage]) -> str:
     return results_table(stages[0].dataset, names) if names else ""
 
 
-def _print_forecast(dataset: Dataset, stages: list[Stage], as_json: bool) -> None:
+def _print_forecast(
+    dataset: Dataset, stages: list[Stage], rebuild: list[str], as_json: bool
+) -> None:
     from .engine import worker_count
     from .forecast import forecast
     from .tables import format_json, format_table, size_text, time_text
 
-    found = forecast(dataset, stages)
+    found = forecast(dataset, stages, rebuild)
     if as_json:
         typer.echo(format_json([f.json() for f in found]))
         return
@@ -368,13 +425,15 @@ def verify(context: typer.Context) -> None:
     from .verify import verify_dataset
 
     stages = stages_of(_open(context))
-    problems = verify_dataset(list(stages.values()))
-    for problem in problems:
+    verified = verify_dataset(list(stages.values()))
+    for problem in verified.problems:
         typer.echo(problem)
-    if problems:
-        found = f"{len(problems)} problems"
+    if verified.problems:
+        found = f"{len(verified.problems)} problems"
         raise TonicsError("verify", found, do="'tonics run' makes just the damaged shards anew")
-    typer.echo(f"{len(stages)} stages: every file is as it was written")
+    missing = len(stages) - verified.stages
+    rest = f"; {missing} stages are not made yet" if missing else ""
+    typer.echo(f"{verified.files} files of {verified.stages} stages are as they were written{rest}")
 
 
 @app.command(rich_help_panel="Look")
@@ -419,7 +478,7 @@ def sql(
     elif output is Format.csv:
         typer.echo(format_csv(columns, rows))
     else:
-        typer.echo(format_table(columns, rows))
+        typer.echo(format_table(columns, rows) if rows else "0 rows")
 
 
 @show_app.command("object")
@@ -465,20 +524,40 @@ def show_image(
     typer.echo(show.show_image(_open(context), image_id))
 
 
+@show_app.command("rejected")
+def show_rejected(
+    context: typer.Context,
+    stage: Annotated[str, typer.Argument(help="Of one stage only.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """What was left out and why: the first inputs of every reason.
+
+    Example: tonics -C my-dataset show rejected ingest
+    """
+    from . import show
+    from .tables import format_json, format_table, rows_as_dicts
+
+    columns, rows = show.rejected_rows(_open(context), stage)
+    if as_json:
+        typer.echo(format_json(rows_as_dicts(columns, rows)))
+    else:
+        typer.echo(format_table(columns, rows) if rows else "nothing was rejected")
+
+
 @plans_app.command("list")
 def plans_list(context: typer.Context, as_json: AsJson = False) -> None:
     """All plans: batches, coverage, how alike their batches are beside random ones.
 
     Example: tonics -C my-dataset plans list
     """
-    from .results import plans_rows
+    from .results import PLANS_LEGEND, plans_rows
     from .tables import format_json, format_table, rows_as_dicts
 
     columns, rows = plans_rows(_open(context))
     if as_json:
         typer.echo(format_json(rows_as_dicts(columns, rows)))
     else:
-        typer.echo(format_table(columns, rows))
+        typer.echo(format_table(columns, rows) + "\n\n" + PLANS_LEGEND)
 
 
 def _open(context: typer.Context) -> Dataset:

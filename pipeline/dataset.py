@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from ..artifact import atomic_file, hash_bytes
+from ..artifact import atomic_file
 from ..errors import FormatError, StaleInput
 from .config import Config, load_config
 
@@ -155,19 +153,3 @@ def write_table(path: Path, table: pa.Table) -> None:
     """Write a parquet table atomically; the same rows give the same bytes."""
     with atomic_file(path) as tmp:
         pq.write_table(table.combine_chunks(), tmp, compression="zstd", row_group_size=100_000)
-
-
-def rows_hash(table: pa.Table, columns: list[str]) -> str:
-    """Hash some columns of a table row by row, independent of how it is chunked.
-
-    Strings are hashed through their lengths and bytes, numbers through their bytes.
-    """
-    parts: list[bytes] = []
-    for name in columns:
-        column = table.column(name).combine_chunks()
-        if pa.types.is_string(column.type):
-            lengths = pc.binary_length(column).to_numpy(zero_copy_only=False).astype("<i8")
-            parts += [lengths.tobytes(), "".join(column.to_pylist()).encode("utf-8")]
-        else:
-            parts.append(np.ascontiguousarray(column.to_numpy(zero_copy_only=False)).tobytes())
-    return hash_bytes(b"".join(len(p).to_bytes(8, "little") + p for p in parts))

@@ -18,23 +18,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
-from ..artifact import Manifest, Output
+from ..artifact import Manifest, Output, drop
 from ..errors import TonicsError
 from .stage import Shard, Stage, by_reason, manifest_file, write_rejects
+from .staleness import full_identity
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-def full_identity(stage: Stage, shard: Shard) -> dict[str, Any]:
-    """What the stage says decides a shard, and the version of what it writes."""
-    return {"format": stage.format, **stage.identity(shard)}
 
 
 def make_shard(stage: Stage, shard: Shard) -> Manifest:
     """Make one shard and write its manifest: from then on it is finished, whatever happens."""
     started, cpu = time.monotonic(), time.process_time()
+    manifest_path = manifest_file(stage.dataset, stage.key, shard.name)
+    drop(manifest_path)  # from here on an older manifest would vouch for bytes it does not know
     identity = full_identity(stage, shard)
     made = stage.make(shard)
     kept = write_rejects(stage.dataset, stage.key, shard.name, made.rejected)
@@ -55,7 +52,7 @@ def make_shard(stage: Stage, shard: Shard) -> Manifest:
             "cpu_s": round(time.process_time() - cpu, 3),
         },
     )
-    manifest.write(manifest_file(stage.dataset, stage.key, shard.name))
+    manifest.write(manifest_path)
     return manifest
 
 
@@ -70,9 +67,13 @@ def map_shards(stage: Stage, shards: Sequence[Shard], workers: int) -> Iterator[
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
-        min(workers, len(shards)), mp_context=context, initializer=_start_worker
+        min(workers, len(shards)),
+        mp_context=context,
+        initializer=_start_worker,
+        initargs=(stage,),
     )
-    pending = {pool.submit(make_shard, stage, shard) for shard in shards}
+    with _one_thread_each():
+        pending = {pool.submit(_make_in_worker, shard) for shard in shards}
     try:
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -109,12 +110,32 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _start_worker() -> None:
-    """Prepare a worker: one compute thread, no Ctrl-C of its own, no life after the parent."""
-    for name in _THREAD_VARIABLES:
-        os.environ[name] = "1"
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Start processes inside the block with one compute thread: libraries look only once."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+_worker: dict[str, Stage] = {}
+
+
+def _start_worker(stage: Stage) -> None:
+    """Prepare a worker: its stage, with caches of its own; no Ctrl-C, no life after the parent."""
+    _worker["stage"] = stage
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _make_in_worker(shard: Shard) -> Manifest:
+    return make_shard(_worker["stage"], shard)
 
 
 def _end_with_parent() -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..artifact import Manifest
 from .dataset import Dataset
-from .runner import Status, status_of
 from .stage import Estimate, Stage, manifest_file
 from .stages.ingest import IngestStage
 from .stages.train import TrainStage
+from .staleness import Status, refusal, status_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,7 @@ class Forecast:
 
     Attributes:
         shards: how many would be made; None where that depends on stages before it.
+        refused: 'tonics run' would ask for ``--rebuild`` first.
         rows: inputs to be worked on. cpu_s, bytes: what they will cost.
         measured: the cost is this dataset's own, not a general figure.
     """
@@ -27,6 +28,7 @@ class Forecast:
     key: str
     why: str
     shards: int | None
+    refused: bool
     rows: int
     cpu_s: float
     bytes: float
@@ -37,40 +39,52 @@ class Forecast:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def forecast(dataset: Dataset, stages: Sequence[Stage]) -> list[Forecast]:
-    """Say what would run, in order; a stage that reads from one that would run is run as well."""
+def forecast(
+    dataset: Dataset, stages: Sequence[Stage], rebuild: Collection[str] = ()
+) -> list[Forecast]:
+    """Say what would run, in order.
+
+    A stage that reads from one that would run is listed with all its rows: whether its own inputs
+    change is known only then.
+    """
     found: list[Forecast] = []
     will_run: set[str] = set()
     sizes = _Sizes(dataset)
     for stage in stages:
         first = next((key for key in stage.inputs if key in will_run), None)
-        if first is None:
+        if first is not None:
+            why = f"after {first}, where that changes its input"
+            found.append(_forecast(stage, why, None, sizes.rows_of(stage)))
+        elif stage.key in rebuild:
+            shards = stage.shards()
+            rows = sum(shard.rows for shard in shards)
+            found.append(_forecast(stage, "to be rebuilt", len(shards), rows))
+        else:
             status = status_of(stage)
             if status.done:
                 continue
             found.append(_of_status(stage, status))
-        else:
-            found.append(_unknown(stage, f"after {first}", sizes.rows_of(stage)))
         will_run.add(stage.key)
     return found
 
 
 def _of_status(stage: Stage, status: Status) -> Forecast:
     rows = sum(s.shard.rows for s in status.stale)
-    return _forecast(stage, status.why, len(status.stale), rows)
+    refused = refusal(stage, status) is not None
+    why = f"NEEDS --rebuild {stage.key}: {status.why}" if refused else status.why
+    return _forecast(stage, why, len(status.stale), rows, refused=refused)
 
 
-def _unknown(stage: Stage, why: str, rows: int) -> Forecast:
-    return _forecast(stage, why, None, rows)
-
-
-def _forecast(stage: Stage, why: str, shards: int | None, rows: int) -> Forecast:
+def _forecast(
+    stage: Stage, why: str, shards: int | None, rows: int, *, refused: bool = False
+) -> Forecast:
     old = Manifest.read(manifest_file(stage.dataset, stage.key))
     rate = _measured(stage, old) or stage.estimate
     return Forecast(
         key=stage.key,
         why=why,
         shards=shards,
+        refused=refused,
         rows=rows,
         cpu_s=rows * rate.cpu_s,
         bytes=rows * rate.bytes,

@@ -9,8 +9,6 @@ from ..errors import InputError
 from .dataset import Dataset
 from .stage import Stage
 
-KINDS = ("ingest", "extract", "parse", "ontology", "embed", "plan", "queries", "train", "eval")
-
 
 def stages_of(dataset: Dataset) -> dict[str, Stage]:
     """All stages by key, each after the ones it reads from."""

@@ -44,6 +44,20 @@ def locked(path: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether somebody alive holds a lock."""
+    if not path.exists():
+        return False
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _myself() -> dict[str, str | int]:
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {

@@ -10,6 +10,10 @@ from ..train.plan import Plan
 from .dataset import Dataset
 from .tables import format_table
 
+PLANS_LEGEND = """pairs: eligible ones; placed, remainder: over all epochs. Cosines of caption
+vectors within a batch, each beside that of random batches: top1 to the nearest other caption, mean
+over all; suspects: share of captions whose nearest is as near as two captions of one image are."""
+
 
 def results_table(dataset: Dataset, names: Sequence[str]) -> str:
     """Recalls of evaluated runs, in percent; empty when there are none."""
@@ -20,13 +24,13 @@ def results_table(dataset: Dataset, names: Sequence[str]) -> str:
             rows.append([name, *_recalls(read_json(file))])
     if not rows:
         return ""
-    columns = ["run", "images", "captions"]
+    columns = ["run", "split", "images", "captions"]
     columns += [f"{way} R@{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)]
     return format_table([*columns, "rsum"], rows)
 
 
 def _recalls(scores: dict[str, Any]) -> list[Any]:
-    found: list[Any] = [scores["images"], scores["captions"]]
+    found: list[Any] = [scores["split"], scores["images"], scores["captions"]]
     found += [scores[way][f"r{k}"] for way in ("i2t", "t2i") for k in (1, 5, 10)]
     return [*found, scores["rsum"]]
 
@@ -34,7 +38,7 @@ def _recalls(scores: dict[str, Any]) -> list[Any]:
 def plans_rows(dataset: Dataset) -> tuple[list[str], list[list[Any]]]:
     """Columns and a row for every plan on disk."""
     columns = ["plan", "batches", "size", "epochs", "pairs", "placed", "remainder"]
-    columns += ["top1", "random top1", "mean", "random mean", "suspects"]
+    columns += ["top1", "random top1", "mean", "random mean", "suspects", "random suspects"]
     rows = []
     for folder in sorted((dataset.root / "plans").glob("*")):
         if not (folder / "plan.json").exists():
@@ -45,6 +49,7 @@ def plans_rows(dataset: Dataset) -> tuple[list[str], list[list[Any]]]:
         row += [plan.header["coverage"]["placed"], counts["remainder"]]
         if quality:
             ours, base = quality["plan"], quality["random"]
-            row += [ours["top1"], base["top1"], ours["mean"], base["mean"], ours["suspects"]]
+            for figure in ("top1", "mean", "suspects"):
+                row += [ours[figure], base[figure]]
         rows.append(row + [None] * (len(columns) - len(row)))
     return columns, rows

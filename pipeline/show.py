@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow.compute as pc
 
 from ..errors import InputError, StaleInput
 from ..train.plan import Plan
-from .dataset import Dataset
+from .dataset import REJECTED_SCHEMA, Dataset, read_table
 from .stages.extract import load_store
 from .tables import format_table, mark, plain_part
 
@@ -61,7 +62,10 @@ def show_object(dataset: Dataset, word: str) -> str:
 def _counts(synset: str, objects: dict[str, Any]) -> list[str]:
     node = objects.get(synset)
     if node is None:
-        return ["not an object of its own: too few images, or a chain was shortened to one node"]
+        return [
+            "not an object of its own: fewer images name it than ontology.min_images asks for,",
+            "or a chain of objects with the same images was shortened to one",
+        ]
     head = f"{node['subtree_images']:,} images, {node['subtree_pairs']:,} pairs in its subtree; "
     head += f"{node['own_images']:,} images name just this"
     children = [o for o in objects.values() if o["parent"] == node["object"]]
@@ -106,6 +110,22 @@ def _spans(dataset: Dataset, synset: str, pairs: list[int]) -> dict[int, list[tu
     for row in found:
         spans.setdefault(row["pair"], []).append((row["start"], row["end"]))
     return spans
+
+
+def rejected_rows(dataset: Dataset, stage: str) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of what was left out: all with up to ten inputs of each reason."""
+    files = sorted(dataset.rejected.glob(f"{stage.replace('/', '-')}*.parquet"))
+    rows = [row for file in files for row in read_table(file, REJECTED_SCHEMA).to_pylist()]
+    counts = Counter((row["stage"], row["reason"]) for row in rows)
+    shown: Counter[tuple[str, str]] = Counter()
+    listed = []
+    for row in rows:
+        key = (row["stage"], row["reason"])
+        shown[key] += 1
+        if shown[key] <= _CAPTIONS:
+            listed.append([row["stage"], row["reason"], counts[key], row["where"], row["detail"]])
+    listed.sort(key=lambda row: (row[0], -row[2], row[1]))
+    return ["stage", "reason", "of", "input", "detail"], listed
 
 
 def show_image(dataset: Dataset, image_id: str) -> str:

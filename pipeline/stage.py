@@ -155,15 +155,6 @@ class Stage:
         """Drop whatever would carry over into a rebuild (``--rebuild``); usually nothing."""
 
 
-def kind_of(key: str) -> str:
-    """The kind of a stage.
-
-    >>> kind_of("extract/grid"), kind_of("parse")
-    ('extract', 'parse')
-    """
-    return key.partition("/")[0]
-
-
 def manifest_file(dataset: Dataset, key: str, shard: str = "stage") -> Path:
     """Where the manifest of a shard, or of the whole stage, lies."""
     return dataset.state / "manifests" / key / f"{shard}.json"
@@ -239,7 +230,7 @@ def check_rejects(stage: Stage, rows: int, reasons: Mapping[str, int]) -> None:
             stage.key,
             f"rejected {count:,} of {rows:,} inputs ({listed})",
             expected=f"at most {stage.max_rejected:.0%}",
-            do=f"see {stage.dataset.rejected}; mend the inputs, or raise max_rejected",
+            do=f"see 'tonics show rejected {stage.kind}'; mend the inputs, or raise max_rejected",
         )
 
 

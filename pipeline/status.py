@@ -7,8 +7,10 @@ from typing import Any
 from ..errors import TonicsError
 from .dataset import Dataset
 from .graph import stages_of
-from .runner import status_of
+from .lock import is_locked
+from .runner import lock_file
 from .stage import Stage
+from .staleness import status_of
 
 
 def dataset_status(dataset: Dataset) -> list[dict[str, Any]]:
@@ -27,6 +29,8 @@ def dataset_status(dataset: Dataset) -> list[dict[str, Any]]:
 def _row(stage: Stage, blocked: str) -> dict[str, Any]:
     row: dict[str, Any] = {"stage": stage.key, "state": "waiting", "why": blocked}
     row |= {"in": None, "out": None, "rejected": None, "ignored": None, "cpu_s": None}
+    if is_locked(lock_file(stage.dataset, stage.key)):
+        return {**row, "state": "running", "why": "another process is at work on it"}
     if blocked:
         return row
     try:

@@ -74,8 +74,8 @@ def format_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def format_json(value: Any) -> str:
-    """JSON for programs: control characters in text are escaped, so a terminal is safe too."""
-    return json.dumps(_finite(value), ensure_ascii=False, indent=1, default=str)
+    """JSON for programs: all but ASCII is escaped, so a terminal is safe too."""
+    return json.dumps(_finite(value), ensure_ascii=True, indent=1, default=str)
 
 
 def _finite(value: Any) -> Any:

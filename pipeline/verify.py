@@ -3,35 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..artifact import Manifest
 from ..errors import TonicsError, writing_to
 from ..features import FeatureStore
 from ..train.plan import Plan
+from .lock import locked
+from .runner import lock_file
 from .stage import Stage, manifest_file
 
 
-def verify_dataset(stages: Sequence[Stage]) -> list[str]:
-    """Check all finished shards; return what is wrong, one line each.
+@dataclass(slots=True, kw_only=True)
+class Verified:
+    """What was looked at, and what is wrong, one line each."""
+
+    files: int = 0
+    stages: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def verify_dataset(stages: Sequence[Stage]) -> Verified:
+    """Check all finished shards.
 
     A damaged file is deleted and its manifest dropped, so that nobody reads it and 'tonics run'
-    makes exactly that shard again.
+    makes exactly that shard again. The tables of ingest are left: the numbers in them are not
+    written down anywhere else.
+
+    Raises:
+        LockedError: a stage is being built.
     """
-    problems: list[str] = []
+    found = Verified()
     for stage in stages:
-        damaged: list[Path] = []
-        found = _verify_manifests(stage, damaged)
-        if found:
-            found += _verify_content(stage)
-        for file in damaged:
-            with writing_to(file):
-                file.unlink(missing_ok=True)
-        problems += found
-    return problems
+        if not any(manifest_file(stage.dataset, stage.key).parent.glob("*.json")):
+            continue
+        with locked(lock_file(stage.dataset, stage.key), stage.key):
+            _verify_stage(stage, found)
+    return found
 
 
-def _verify_manifests(stage: Stage, bad: list[Path]) -> list[str]:
+def _verify_stage(stage: Stage, found: Verified) -> None:
+    found.stages += 1
+    bad: list[Path] = []
+    problems = _verify_manifests(stage, bad, found)
+    if problems:
+        problems += _verify_content(stage)
+    tables = (stage.dataset.images_file, stage.dataset.pairs_file)
+    if any(file in tables for file in bad):
+        problems.append(
+            f"{stage.key}: restore images.parquet and pairs.parquet from a copy; without one "
+            "'tonics run --rebuild ingest' numbers all images and pairs afresh"
+        )
+        bad = []
+    for file in bad:
+        with writing_to(file):
+            file.unlink(missing_ok=True)
+    found.problems += problems
+
+
+def _verify_manifests(stage: Stage, bad: list[Path], found: Verified) -> list[str]:
     """Compare files with hashes; add the damaged ones, with their manifests, to ``bad``."""
     problems = []
     root = stage.dataset.root
@@ -41,6 +72,7 @@ def _verify_manifests(stage: Stage, bad: list[Path]) -> list[str]:
             problems.append(f"{stage.key}: {file.name} cannot be read")
             bad.append(file)
             continue
+        found.files += len(manifest.outputs)
         damaged = {o.path: p for o in manifest.outputs if (p := o.damaged(root))}
         if damaged:
             bad += [file, *(root / path for path in damaged)]

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ...artifact import hash_rows
 from ...errors import InputError
 from ...features import FeatureStore
-from ..dataset import rows_hash
 
 _NOT_WORDS = re.compile(r"[^\w]+")
 
@@ -71,7 +71,7 @@ class Eligible:
 
     def content_hash(self) -> str:
         """What makes two plans be of the same pairs."""
-        return rows_hash(self.table, ["pair", "pair_key", "image", "caption_hash"])
+        return hash_rows(self.table, ["pair", "pair_key", "image", "caption_hash"])
 
 
 def fold(caption: str) -> str:

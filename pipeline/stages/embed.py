@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from ...artifact import Manifest, atomic_file
+from ...artifact import Manifest, atomic_file, hash_rows
 from ...errors import StaleInput
 from ...train.encoders import TextEncoder, encoder_fingerprint, load_text_encoder
 from ..config import Embedding
-from ..dataset import Dataset, rows_hash
+from ..dataset import Dataset
 from ..engine import torch_threads
 from ..stage import Estimate, Made, Shard, Stage, row_shards
 from .extract import device_of
@@ -61,7 +61,7 @@ class EmbedStage(Stage):
         start, stop = shard.work
         rows = self.pairs.slice(start, stop - start)
         return {
-            "rows": rows_hash(rows, ["pair", "caption_hash"]),
+            "rows": hash_rows(rows, ["pair", "caption_hash"]),
             "encoder": {"name": self.config.encoder, **self.fingerprint},
             "settings": {
                 "max_tokens": self.config.max_tokens,

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...artifact import Manifest, write_json
+from ...artifact import Manifest, hash_rows, write_json
 from ...errors import InputError
-from ..dataset import read_table, rows_hash, write_table
+from ..dataset import read_table, write_table
 from ..engine import torch_threads
 from ..stage import Estimate, Made, Shard, Stage, require_done
 from .extract import device_of, load_store
@@ -40,7 +40,7 @@ class QueriesStage(Stage):
 
     def identity(self, shard: Shard) -> dict[str, Any]:
         columns = ["pair", "image", "split", "caption_hash"]
-        return {"pairs": rows_hash(self.dataset.pairs(), columns)}
+        return {"pairs": hash_rows(self.dataset.pairs(), columns)}
 
     def make(self, shard: Shard) -> Made:
         pairs = self.dataset.pairs()

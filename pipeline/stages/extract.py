@@ -11,16 +11,16 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from ...artifact import Manifest, atomic_file
-from ...errors import TonicsError
+from ...artifact import Manifest, atomic_file, hash_rows
+from ...errors import ConfigError, InputError, TonicsError
 from ...features import FeatureStore
-from ...features.detector import Detector, Vocabulary, load_detector
+from ...features.detector import Detector, load_detector
 from ...features.images import BadImage, open_image
 from ...features.regions import Regions
 from ...features.schema import VERSION as FEATURES_VERSION
 from ...features.writer import write_index, write_shard
-from ..config import Features
-from ..dataset import Dataset, rows_hash
+from ..config import CONFIG_NAME, Features
+from ..dataset import Dataset
 from ..engine import torch_threads
 from ..stage import Estimate, Made, Reject, Shard, Stage, row_shards
 
@@ -70,28 +70,38 @@ class ExtractStage(Stage):
         return _detector(self.config.detector, settings, device)
 
     def check(self) -> None:
-        assert self.fingerprint
+        try:
+            assert self.fingerprint
+        except ConfigError as error:
+            where = f"{self.dataset.root / CONFIG_NAME}: features.{self.name}: {error.where}"
+            raise ConfigError(where, error.found, expected=error.expected, do=error.do) from error
 
     def shards(self) -> list[Shard]:
         return row_shards(self.images.num_rows, self.config.shard_images)
 
     def identity(self, shard: Shard) -> dict[str, Any]:
         start, stop = shard.work
-        columns = ["image", "path", "content_hash"]
+        columns = ["image", "image_id", "content_hash"]
         return {
-            "rows": rows_hash(self.images.slice(start, stop - start), columns),
+            "rows": hash_rows(self.images.slice(start, stop - start), columns),
             "detector": {"name": self.config.detector, **self.fingerprint},
-            "settings": {"shard_images": self.config.shard_images},
+            "settings": {
+                "shard_images": self.config.shard_images,
+                "max_pixels": self.dataset.config.ingest.max_pixels,
+            },
         }
 
     def make(self, shard: Shard) -> Made:
         start, stop = shard.work
         rows = self.images.slice(start, stop - start).to_pylist()
+        present = [row for row in rows if row["content_hash"]]
         rejects: list[Reject] = []
         output = self.folder / f"{shard.name}.arrow"
         with torch_threads(1), atomic_file(output) as tmp:
-            count = write_shard(tmp, self._detect(rows, rejects), dim=self.detector.dim)
-        return Made(outputs=[output], rows=count, rejected=rejects)
+            count = write_shard(tmp, self._detect(present, rejects), dim=self.detector.dim)
+        withdrawn = len(rows) - len(present)
+        ignored = {"withdrawn from the sources": withdrawn} if withdrawn else {}
+        return Made(outputs=[output], rows=count, rejected=rejects, ignored=ignored)
 
     def _detect(
         self, rows: Sequence[dict[str, Any]], rejects: list[Reject]
@@ -113,11 +123,17 @@ class ExtractStage(Stage):
         try:
             return open_image(path, self.dataset.config.ingest.max_pixels)
         except BadImage as error:
+            if isinstance(error.__cause__, OSError) and not path.is_file():
+                do = "put it back, or run 'tonics ingest' if it is gone for good"
+                raise InputError(path, "was there at ingest and is gone", do=do) from error
             rejects.append(Reject(where=row["image_id"], reason=error.reason, detail=str(error)))
             return None
 
     def merge(self, shards: Sequence[Manifest]) -> Made:
-        write_index(self.folder, self.detector.vocabulary)
+        rows = zip(
+            self.images["image"].to_pylist(), self.images["image_id"].to_pylist(), strict=True
+        )
+        write_index(self.folder, self.detector.vocabulary, image_ids=dict(rows))
         store = FeatureStore(self.folder)
         regions = int(store.num_regions(store.images).sum())
         return Made(
@@ -146,11 +162,6 @@ def load_store(dataset: Dataset, name: str) -> FeatureStore:
     if not (folder / "index.arrow").exists():
         raise TonicsError(folder, "no feature store here", do=f"run 'tonics extract {name}'")
     return FeatureStore(folder)
-
-
-def vocabulary_of(dataset: Dataset, name: str) -> Vocabulary:
-    """The label names of a feature set."""
-    return Vocabulary.read(dataset.features(name) / "vocabulary.json")
 
 
 @functools.lru_cache(maxsize=2)

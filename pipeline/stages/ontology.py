@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ... import __version__
-from ...artifact import Manifest, atomic_file, hash_json
+from ...artifact import Manifest, atomic_file, hash_json, hash_rows
 from ...ontology.database import FORMAT, build_database
 from ...ontology.tables import tables_fingerprint
 from ...ontology.wordnet import open_wordnet, wordnet_fingerprint
-from ..dataset import rows_hash
 from ..stage import Estimate, Made, Shard, Stage, require_done
 
 
@@ -47,8 +46,8 @@ class OntologyStage(Stage):
         pairs, images = self.dataset.pairs(), self.dataset.images()
         return {
             "nouns": self.parsed.identity["shards"],
-            "pairs": rows_hash(pairs, ["pair", "pair_key", "image", "split", "caption_hash"]),
-            "images": rows_hash(images, ["image", "image_id", "content_hash"]),
+            "pairs": hash_rows(pairs, ["pair", "pair_key", "image", "split", "caption_hash"]),
+            "images": hash_rows(images, ["image", "image_id", "content_hash"]),
             "wordnet": wordnet_fingerprint(),
             "senses": tables_fingerprint(),
             "format": FORMAT,

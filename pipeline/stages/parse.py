@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from ...artifact import hash_rows
 from ...ontology.nouns import find_nouns, load_parser, parser_fingerprint
 from ...ontology.wordnet import open_wordnet, wordnet_fingerprint
-from ..dataset import rows_hash, write_table
+from ..dataset import write_table
 from ..stage import Estimate, Made, Shard, Stage, row_shards
 
 
@@ -53,7 +54,7 @@ class ParseStage(Stage):
         start, stop = shard.work
         rows = self.pairs.slice(start, stop - start)
         return {
-            "rows": rows_hash(rows, ["pair", "caption_hash"]),
+            "rows": hash_rows(rows, ["pair", "caption_hash"]),
             "parser": {"name": self.dataset.config.nouns.parser, **self.fingerprint},
             "settings": {"shard_pairs": self.dataset.config.nouns.shard_pairs},
         }

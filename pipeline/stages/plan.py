@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import __version__
-from ...artifact import atomic_folder
+from ...artifact import atomic_folder, hash_rows
 from ...train.plan import PLAN_VERSION, Batches, write_plan
 from .. import config as configs
-from ..dataset import rows_hash
 from ..plans.curriculum import Stretch, build_batches, stretches
 from ..plans.eligible import Eligible, Objects, find_eligible
 from ..plans.quality import measure_quality
@@ -71,8 +70,8 @@ class PlanStage(Stage):
         pairs, images = self.dataset.pairs(), self.dataset.images()
         settings = self.config.model_dump(mode="json", exclude={"features", "embeddings"})
         return {
-            "pairs": rows_hash(pairs, ["pair", "pair_key", "image", "split", "caption_hash"]),
-            "images": rows_hash(images, ["image", "image_id", "content_hash"]),
+            "pairs": hash_rows(pairs, ["pair", "pair_key", "image", "split", "caption_hash"]),
+            "images": hash_rows(images, ["image", "image_id", "content_hash"]),
             "inputs": self._input_hashes(),
             "embeddings": self._embeddings_hash(),
             "builders": {p.builder.name: p.builder.version for p in self.phases},

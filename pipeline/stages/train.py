@@ -68,6 +68,8 @@ class TrainStage(Stage):
 
     def check(self) -> None:
         assert self.settings
+        if not self.config.embeddings:
+            assert encoder_fingerprint(self.settings.encoder, self.settings.encoder_revision)
 
     def shards(self) -> list[Shard]:
         batches = require_done(self.dataset, f"plan/{self.config.plan}").counts["batches"]

@@ -16,7 +16,7 @@ from tonics.pipeline.dataset import (
     Dataset,
     caption_hash,
     read_table,
-    rows_hash,
+    hash_rows,
     write_table,
 )
 from tonics.pipeline.graph import stages_of
@@ -35,7 +35,7 @@ def test_the_same_rows_give_the_same_bytes_however_chunked(tmp_path: Path) -> No
     write_table(tmp_path / "one.parquet", table(rows))
     write_table(tmp_path / "two.parquet", parts)
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
-    assert rows_hash(parts, ["n", "text"]) == rows_hash(table(rows), ["n", "text"])
+    assert hash_rows(parts, ["n", "text"]) == hash_rows(table(rows), ["n", "text"])
 
 
 def test_rows_hash_sees_every_change() -> None:
@@ -46,10 +46,10 @@ def test_rows_hash_sees_every_change() -> None:
         table([(1, "ab")]),
         table([(1, "ab"), (2, "c"), (2, "")]),
     ]
-    hashes = [rows_hash(t, ["n", "text"]) for t in (base, *others)]
+    hashes = [hash_rows(t, ["n", "text"]) for t in (base, *others)]
     assert len(set(hashes)) == len(hashes)
-    assert rows_hash(base, ["n"]) != rows_hash(base, ["text"])
-    assert rows_hash(base.slice(1, 1), ["n", "text"]) == rows_hash(table([(2, "c")]), ["n", "text"])
+    assert hash_rows(base, ["n"]) != hash_rows(base, ["text"])
+    assert hash_rows(base.slice(1, 1), ["n", "text"]) == hash_rows(table([(2, "c")]), ["n", "text"])
 
 
 def test_reading_says_what_is_wrong(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,8 +11,16 @@ from typing import Any, ClassVar
 import pyarrow.parquet as pq
 import pytest
 
-from tonics.artifact import Manifest, atomic_file
-from tonics.errors import DiskFull, InputError, LockedError, TonicsError, TooManyRejects
+from tonics.artifact import Manifest, atomic_file, atomic_folder, remove_leftovers
+from tonics.errors import (
+    DiskFull,
+    FormatError,
+    InputError,
+    LockedError,
+    TonicsError,
+    TooManyRejects,
+    WouldDiscard,
+)
 from tonics.pipeline import runner
 from tonics.pipeline.config import Config
 from tonics.pipeline.dataset import Dataset
@@ -115,7 +125,7 @@ def test_fewer_rows_remove_shards_and_their_files(stage: Upper) -> None:
 def test_a_setting_does_not_throw_finished_work_away_unasked(stage: Upper) -> None:
     bring_up_to_date(stage)
     INPUTS["factor"] = 2
-    with pytest.raises(InputError, match=r"4 finished shards .* settings.factor was 1, is 2"):
+    with pytest.raises(InputError, match=r"4 of 4 finished shards .* settings.factor was 1, is 2"):
         bring_up_to_date(stage)
     assert _all(stage) == "ABCDEFGH"
     assert bring_up_to_date(stage, rebuild=True).made == 4
@@ -129,7 +139,7 @@ def test_a_lost_or_damaged_file_is_made_again(stage: Upper) -> None:
     assert bring_up_to_date(stage).made == 1
     (stage.folder / "00002.txt").write_text("EX")
     assert status_of(stage).done  # the size is right: only verify reads the bytes
-    assert verify_dataset([stage]) == ["upper: upper/00002.txt was altered"]
+    assert verify_dataset([stage]).problems == ["upper: upper/00002.txt was altered"]
     assert bring_up_to_date(stage).made == 1
     assert _all(stage) == "ABCDEFGH"
 
@@ -189,8 +199,10 @@ def test_an_unreadable_manifest_means_not_made(stage: Upper) -> None:
     bring_up_to_date(stage)
     manifests = stage.dataset.state / "manifests" / "upper"
     (manifests / "00000.json").write_text("{")
+    assert bring_up_to_date(stage).made == 1
     (manifests / "00001.json").write_text('{"version": 99}')
-    assert bring_up_to_date(stage).made == 2
+    with pytest.raises(FormatError, match="a manifest of version 99, expected version 1"):
+        bring_up_to_date(stage)  # never made anew unasked: it may have cost days
 
 
 def test_errors_say_where_what_and_what_to_do() -> None:
@@ -206,6 +218,120 @@ def test_another_format_makes_every_shard_stale(
 ) -> None:
     bring_up_to_date(stage)
     monkeypatch.setattr(Upper, "format", 2)
-    assert status_of(stage).why == "4 of 4 shards: format was 1, is 2"
+    assert status_of(stage).why == "4 of 4 shards: made by another version (format 1, now 2)"
     with pytest.raises(InputError, match="--rebuild upper"):
         bring_up_to_date(stage)
+
+
+def test_a_rebuild_with_other_shards_leaves_none_of_the_old_ones(
+    stage: Upper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring_up_to_date(stage)
+    monkeypatch.setattr(Upper, "shards", lambda self: row_shards(len(INPUTS["text"]), 8))
+    bring_up_to_date(stage, rebuild=True)
+    assert sorted(p.name for p in stage.folder.iterdir()) == ["00000.txt", "all.txt"]
+    assert _all(stage) == "ABCDEFGH"
+
+
+def test_a_rebuild_that_fails_keeps_what_it_did_not_get_to(stage: Upper) -> None:
+    bring_up_to_date(stage)
+    INPUTS["fail_at"] = "c"
+    with pytest.raises(DiskFull):
+        bring_up_to_date(stage, rebuild=True)
+    kept = sorted(p.name for p in stage.folder.iterdir())
+    assert kept == ["00000.txt", "00001.txt", "00002.txt", "00003.txt", "all.txt"]
+    INPUTS["fail_at"] = ""
+    assert bring_up_to_date(stage).made == 1
+
+
+def test_most_shards_are_not_replaced_at_once_without_asking(stage: Upper) -> None:
+    bring_up_to_date(stage)
+    INPUTS["text"] = "hgfedcba"
+    with pytest.raises(WouldDiscard, match="4 of 4 finished shards"):
+        bring_up_to_date(stage)
+    INPUTS["text"] = "abcdefXY"
+    assert bring_up_to_date(stage).made == 1
+
+
+def test_finished_files_without_manifests_are_not_made_again_unasked(stage: Upper) -> None:
+    bring_up_to_date(stage)
+    shutil.rmtree(stage.dataset.state / "manifests")
+    with pytest.raises(WouldDiscard, match=r"copy \.tonics along"):
+        bring_up_to_date(stage)
+    assert bring_up_to_date(stage, rebuild=True).made == 4
+
+
+@pytest.mark.parametrize("revert", [False, True], ids=["same input", "input put back"])
+def test_a_kill_at_any_change_of_the_disk_ends_alike(tmp_path: Path, revert: bool) -> None:
+    """The process dies before its k-th rename or deletion, for every k, while an input changes."""
+    crashes = 0
+    for k in range(1, 40):
+        INPUTS.update(text="abcdefgh", factor=1, made=0, fail_at="")
+        stage = Upper(Dataset(tmp_path / f"{k}", Config()))
+        bring_up_to_date(stage)
+        INPUTS["text"] = "abcXefgh"  # as long as before: sizes tell nothing
+        if not _dies_at(k, stage):
+            break
+        crashes += 1
+        INPUTS["text"] = "abcdefgh" if revert else "abcXefgh"
+        bring_up_to_date(stage)
+        assert _all(stage) == INPUTS["text"].upper(), f"killed before change {k}"
+        assert verify_dataset([stage]).problems == []
+    assert crashes >= 5
+
+
+def _dies_at(k: int, stage: Stage) -> bool:
+    """Run in a child that ends abruptly before its k-th change; say whether it came so far."""
+    child = os.fork()
+    if child == 0:
+        left = [k]
+
+        def counted(call: Any) -> Any:
+            def change(*arguments: Any, **options: Any) -> Any:
+                left[0] -= 1
+                if left[0] == 0:
+                    os._exit(1)
+                return call(*arguments, **options)
+
+            return change
+
+        os.replace, os.unlink = counted(os.replace), counted(os.unlink)
+        try:
+            bring_up_to_date(stage)
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+def test_an_exchange_of_folders_that_fails_keeps_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "plan"
+    with atomic_folder(folder) as tmp:
+        (tmp / "a").write_text("old")
+    replace, calls = os.replace, []
+
+    def fail_second(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_second)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(folder) as tmp:
+        (tmp / "a").write_text("new")
+    assert (folder / "a").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["plan"]
+
+
+def test_an_older_folder_is_put_back_after_a_kill_and_nobody_elses_files_go(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "plan.123.old.tmp").mkdir()
+    (tmp_path / "plan.123.old.tmp" / "a").write_text("old")
+    others = ["plan.v2.9.tmp", "holiday.tmp", "plan.tmp"]
+    for name in others:
+        (tmp_path / name).write_text("not ours")
+    remove_leftovers(tmp_path / "plan")
+    assert (tmp_path / "plan" / "a").read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["plan", *others])

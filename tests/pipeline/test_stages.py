@@ -13,8 +13,9 @@ from tonics.pipeline.config import load_config
 from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.forecast import forecast
 from tonics.pipeline.graph import choose, stages_of, with_inputs
-from tonics.pipeline.runner import bring_up_to_date, status_of
+from tonics.pipeline.runner import bring_up_to_date
 from tonics.pipeline.stage import Stage
+from tonics.pipeline.staleness import status_of
 from tonics.pipeline.status import dataset_status
 
 
