@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from tonics.train.plan import REMAINDER_SCHEMA, Batches, Plan, write_plan
 B, N = 8, 40
 
 
-def make_plan(folder: Path, *, sub_block: int = 1, seed: int = 0) -> Plan:
+def make_plan(folder: Path, *, sub_block: int = 1, seed: int = 0, release: str = "1") -> Plan:
     """Five batches of eight over forty pairs 0, 3, 6, ...; two epochs, two phases."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
@@ -43,6 +44,7 @@ def make_plan(folder: Path, *, sub_block: int = 1, seed: int = 0) -> Plan:
     )
     phase = {"params": {}, "epochs": 1}
     header = {
+        "created_by": f"tonics {release}",
         "batch_size": B,
         "sub_block": sub_block,
         "counts": {"epochs": 2},
@@ -53,7 +55,8 @@ def make_plan(folder: Path, *, sub_block: int = 1, seed: int = 0) -> Plan:
             {"name": "ontology", "builder": "ontology", "first_epoch": 1, **phase},
         ],
     }
-    write_plan(folder, header, batches, pairs, REMAINDER_SCHEMA.empty_table(), {})
+    left = {"epoch": [0], "phase": [0], "pair": [3], "reason": ["less than a batch left"]}
+    write_plan(folder, header, batches, pairs, pa.table(left, schema=REMAINDER_SCHEMA), {})
     return Plan(folder)
 
 
@@ -140,10 +143,103 @@ def test_same_content_same_id_and_verify_notices_a_change(tmp_path: Path) -> Non
         assert (one.path / name).read_bytes() == (two.path / name).read_bytes()
     assert one.verify() == []
     (one.path / "batches.arrow").write_bytes((other.path / "batches.arrow").read_bytes())
-    assert "batches.arrow does not hold" in Plan(one.path).verify()[0]
+    (problem,) = Plan(one.path).verify()
+    assert "batches.arrow does not hold" in problem
     header = json.loads((two.path / "plan.json").read_text())
     (two.path / "plan.json").write_text(json.dumps({**header, "sub_block": 2}))
     assert "plan_id does not fit" in Plan(two.path).verify()[0]
+
+
+def test_the_release_is_no_part_of_the_identity(tmp_path: Path) -> None:
+    one, two = (make_plan(tmp_path / r, release=r) for r in ("1", "2"))
+    assert one.plan_id == two.plan_id
+    assert one.header["created_by"] != two.header["created_by"]
+    assert two.verify() == []
+
+
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Write an Arrow file anew, in two record batches."""
+    table = change(pa.ipc.open_file(path.read_bytes()).read_all())
+    path.unlink()  # an open plan keeps its map of the old file
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=max(1, table.num_rows // 2))
+
+
+@pytest.mark.parametrize("name", ["pairs.arrow", "remainder.arrow"])
+def test_verify_reads_the_tables_beside_the_batches(plan: Plan, name: str) -> None:
+    def alter(table: pa.Table) -> pa.Table:
+        column = {"pairs.arrow": "caption", "remainder.arrow": "reason"}[name]
+        at, values = table.column_names.index(column), table.column(column).to_pylist()
+        return table.set_column(at, column, pa.array(["altered", *values[1:]]))
+
+    rewrite(plan.path / name, alter)
+    assert plan.verify() == [f"{plan.path / name} does not hold what it was built with"]
+
+
+@pytest.mark.parametrize("name", ["plan.json", "batches.arrow", "pairs.arrow", "remainder.arrow"])
+def test_a_missing_file_is_a_problem_not_an_exception(plan: Plan, name: str) -> None:
+    (plan.path / name).unlink()
+    (problem,) = plan.verify()
+    assert name in problem
+
+
+def test_what_a_later_release_adds_is_ignored(plan: Plan) -> None:
+    def add(table: pa.Table) -> pa.Table:
+        return table.add_column(1, "later", pa.array([0.5] * table.num_rows))
+
+    for name in ("batches.arrow", "pairs.arrow", "remainder.arrow"):
+        rewrite(plan.path / name, add)
+    header = json.loads((plan.path / "plan.json").read_text())
+    for phase in header["phases"]:
+        phase["mood"] = "calm"
+    (plan.path / "plan.json").write_text(json.dumps({**header, "later": 1}))
+    found = Plan(plan.path)
+    assert found.phases == plan.phases
+    assert found.pairs.equals(plan.pairs)
+    assert found.remainder.equals(plan.remainder)
+    assert found.batches.content_hash() == plan.batches.content_hash()
+
+
+@pytest.mark.parametrize("name", ["batches.arrow", "pairs.arrow"])
+def test_a_known_column_of_another_type_is_refused(plan: Plan, name: str) -> None:
+    column = {"batches.arrow": "epoch", "pairs.arrow": "image"}[name]
+
+    def widen(table: pa.Table) -> pa.Table:
+        at = table.column_names.index(column)
+        return table.set_column(at, column, table.column(column).cast(pa.float64()))
+
+    rewrite(plan.path / name, widen)
+    with pytest.raises(FormatError, match=rf"{name}: column '{column}' is double, expected int"):
+        assert Plan(plan.path).pairs
+    rewrite(plan.path / name, lambda table: table.drop_columns([column]))
+    with pytest.raises(FormatError, match=rf"{name}: no one column '{column}'"):
+        assert Plan(plan.path).pairs
+
+
+@pytest.mark.parametrize("step", [-1, 5])
+def test_a_step_outside_the_plan_names_the_range(plan: Plan, step: int) -> None:
+    aligned = plan.align(plan.pairs.column("pair_key").to_pylist())
+    for ask in (plan.batch, plan.epoch_of, plan.phase_of, plan.node_of, aligned.batch):
+        with pytest.raises(InputError, match=rf"batch {step}, expected 0 to 4"):
+            ask(step)
+    with pytest.raises(InputError, match=rf"batch {step}, expected 0 to 4"):
+        plan.rank_rows(step, 0, 2)
+
+
+def test_pairs_are_found_whatever_their_order_and_gaps(plan: Plan) -> None:
+    pairs = np.array([117, 0, 3, 117])
+    assert plan.rows(pairs).tolist() == [39, 0, 1, 39]
+    assert plan.rows(np.array([], np.int64)).tolist() == []
+    for number in (-3, 1, 118, 10**12):
+        with pytest.raises(PlanMismatch, match=f"pairs {number} are not in the plan"):
+            plan.rows(np.array([3, number]))
+
+
+def test_a_batch_of_pairs_that_pairs_arrow_lacks_cannot_be_aligned(plan: Plan) -> None:
+    keys = plan.pairs.column("pair_key").to_pylist()
+    rewrite(plan.path / "pairs.arrow", lambda table: table.slice(1))
+    with pytest.raises(PlanMismatch, match="pairs 0 are not in the plan"):
+        Plan(plan.path).align(keys)
 
 
 def test_what_is_not_a_plan_is_refused(tmp_path: Path, plan: Plan) -> None:
