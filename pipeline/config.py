@@ -73,7 +73,7 @@ class Ingest(Section):
     splits: Splits = Splits()
     max_pixels: Annotated[int, Field(gt=0)] = 100_000_000
     max_caption_chars: Annotated[int, Field(gt=0)] = 2_000
-    max_rejected: Share = 0.5
+    max_rejected: Share = 0.2
 
 
 class Features(Section):
@@ -81,7 +81,7 @@ class Features(Section):
 
     detector: str = "grid"
     shard_images: Annotated[int, Field(gt=0)] = 512
-    max_rejected: Share = 0.5
+    max_rejected: Share = 0.2
     settings: dict[str, Any] = {}  # the detector's own, checked by the detector
 
 

@@ -14,10 +14,10 @@ from ...errors import InputError
 from ..config import Source
 from .coco import read_coco
 from .flickr import read_flickr
-from .row import Captioned
+from .row import NO_CAPTION, Captioned
 from .table import read_csv, read_jsonl, read_tsv
 
-__all__ = ["FORMATS", "Captioned", "read_captions"]
+__all__ = ["FORMATS", "NO_CAPTION", "Captioned", "read_captions"]
 
 FORMATS: dict[str, Callable[[Path, Source], Iterator[Captioned]]] = {
     "coco": read_coco,
@@ -33,12 +33,19 @@ def read_captions(path: Path, source: Source) -> Iterator[Captioned]:
     """Read a caption file in its own format, or in the one its name and first line suggest.
 
     Raises:
-        InputError: there is no such file, or its format cannot be told.
+        InputError: there is no such file, it is empty or UTF-16, or its format cannot be told.
         ConfigError: a named column is not in the file.
     """
     if not path.is_file():
         do = "check ingest.sources.captions in tonics.toml (paths are relative to that file)"
         raise InputError(path, "no such caption file", do=do)
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start.removeprefix(b"\xef\xbb\xbf"):
+        raise InputError(path, "is empty", expected="captions")
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        do = f"convert it: iconv -f UTF-16 -t UTF-8 {path.name} > new-{path.name}"
+        raise InputError(path, "is encoded in UTF-16", expected="UTF-8", do=do)
     name = source.format if source.format != "auto" else _guess(path)
     return FORMATS[name](path, source)
 

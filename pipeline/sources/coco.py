@@ -9,15 +9,15 @@ from typing import Any
 
 from ...errors import InputError
 from ..config import Source
-from .row import Captioned
+from .row import NO_CAPTION, Captioned
 
 
 def read_coco(path: Path, source: Source) -> Iterator[Captioned]:
     """Read a COCO caption file, in the order of its annotations.
 
-    The image id is COCO's number as text. Images without captions are not yielded. An annotation
-    of an image the file does not list, and an image id listed twice with different files, are rows
-    with a problem.
+    The image id is COCO's number as text. An annotation of an image the file does not list, an
+    image id listed twice with different files, and (at the end) an image without an annotation are
+    rows with a problem.
     """
     raw = _load(path)
     files: dict[str, str] = {}
@@ -26,9 +26,11 @@ def read_coco(path: Path, source: Source) -> Iterator[Captioned]:
         image_id, name = str(image["id"]), str(image["file_name"])
         if files.setdefault(image_id, name) != name:
             ambiguous.add(image_id)
+    alone = dict(files)
     for note in raw["annotations"]:
         image_id = str(note["image_id"])
         problem = ""
+        alone.pop(image_id, None)
         if image_id not in files:
             problem = "image not listed"
         elif image_id in ambiguous:
@@ -40,6 +42,9 @@ def read_coco(path: Path, source: Source) -> Iterator[Captioned]:
             where=f"{path.name}:annotation {note.get('id', '?')}",
             problem=problem,
         )
+    for image_id, name in alone.items():
+        where = f"{path.name}:image {image_id}"
+        yield Captioned(image_id=image_id, path=name, caption="", where=where, problem=NO_CAPTION)
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+NO_CAPTION = "image without a caption"  # the problem of a row that lists an image, and no more
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captioned:

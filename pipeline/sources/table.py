@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import difflib
 import json
 from collections.abc import Iterator, Sequence
@@ -11,9 +12,10 @@ from typing import Any
 
 from ...errors import ConfigError, InputError
 from ..config import Source
-from .row import Captioned, broken, numbered_lines
+from .row import NO_CAPTION, Captioned, broken, numbered_lines
 
 _FIELD_LIMIT = 10_000_000
+_SEPARATORS = {"\t": "tsv", ",": "csv", ";": "", "|": ""}  # and the format that reads them
 
 
 def read_csv(path: Path, source: Source) -> Iterator[Captioned]:
@@ -42,6 +44,10 @@ def read_jsonl(path: Path, source: Source) -> Iterator[Captioned]:
             _check_columns(path, source, list(row))
             seen_columns = True
         captions = row.get(source.columns.caption)
+        if captions == []:
+            found = _captioned(path, number, source, row, "")
+            yield dataclasses.replace(found, problem=found.problem or NO_CAPTION)
+            continue
         for caption in captions if isinstance(captions, list) else [captions]:
             yield _captioned(path, number, source, row, caption)
 
@@ -54,6 +60,7 @@ def _read_delimited(path: Path, source: Source, **dialect: Any) -> Iterator[Capt
     reader = csv.reader(text, **dialect)
     rows = _rows(path, reader)
     header = [name.strip() for name in next(rows, [])]
+    _check_separator(path, header, dialect["delimiter"])
     _check_columns(path, source, header)
     for values in rows:
         if len(values) != len(header):
@@ -87,6 +94,23 @@ def _captioned(
         split=str(split or ""),
         where=where,
     )
+
+
+def _check_separator(path: Path, header: Sequence[str], delimiter: str) -> None:
+    """Refuse a table of one column whose name holds what looks like another separator."""
+    if not header:
+        raise InputError(path, "is empty", expected="a header line")
+    others = [c for c in _SEPARATORS if c != delimiter and len(header) == 1 and c in header[0]]
+    if others:
+        fix = f"set format = {_SEPARATORS[others[0]]!r} for this source in tonics.toml"
+        if not _SEPARATORS[others[0]]:
+            fix = "save it with commas (.csv) or tabs (.tsv)"
+        raise InputError(
+            path,
+            f"not {'comma' if delimiter == ',' else 'tab'}-separated: its header is one column, "
+            f"{header[0][:80]!r}",
+            do=fix,
+        )
 
 
 def _check_columns(path: Path, source: Source, header: Sequence[str]) -> None:

@@ -1,15 +1,14 @@
 """Ingest: caption files and image headers become ``images.parquet`` and ``pairs.parquet``.
 
 The shards probe images (header, size, hash of the file's bytes); the merge numbers images and
-pairs. Numbers are given once: rows that were there keep theirs, new ones are appended, and a row
-that left its source stays (``--rebuild ingest`` numbers afresh).
+pairs. Numbers are given once (``numbering.py``); ``--rebuild ingest`` numbers afresh.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,9 +19,20 @@ import pyarrow.parquet as pq
 from ...artifact import Manifest, hash_file, hash_strings
 from ...errors import ConfigError, InputError
 from ..config import Splits
-from ..dataset import IMAGES_SCHEMA, PAIRS_SCHEMA, caption_hash, read_table, write_table
-from ..sources import Captioned, read_captions
-from ..stage import Estimate, Made, Reject, Shard, Stage, by_reason, check_rejects
+from ..dataset import IMAGES_SCHEMA, PAIRS_SCHEMA, read_table, write_table
+from ..numbering import Caption, number_images, number_pairs
+from ..sources import NO_CAPTION, Captioned, read_captions
+from ..stage import (
+    Estimate,
+    Made,
+    Reject,
+    Shard,
+    Stage,
+    add_counts,
+    by_reason,
+    check_rejects,
+    write_rejects,
+)
 
 SHARD_IMAGES = 5_000
 _PROBE_SCHEMA = pa.schema([field for field in IMAGES_SCHEMA if field.name != "image"])
@@ -40,6 +50,7 @@ class IngestStage(Stage):
     """Reads the sources of ``[ingest]``; inputs are captions."""
 
     kind: ClassVar[str] = "ingest"
+    format: ClassVar[int] = 2  # 2: rows that left their source are in no split
     estimate: ClassVar[Estimate] = Estimate(cpu_s=0.0005, bytes=120)
 
     @property
@@ -55,7 +66,17 @@ class IngestStage(Stage):
         return (self.folder, self.dataset.images_file, self.dataset.pairs_file)
 
     @cached_property
-    def captions(self) -> list[Captioned]:
+    def caption_files(self) -> dict[str, str]:
+        """Hashes of the caption files, taken before any of them is read.
+
+        A file that is edited while we read it must be read again the next time.
+        """
+        names = [source.captions for source in self.dataset.config.ingest.sources]
+        files = {name: self.dataset.root / name for name in names}
+        return {name: hash_file(file) for name, file in files.items() if file.is_file()}
+
+    @cached_property
+    def rows(self) -> list[Captioned]:
         """All rows of all sources, in order, with image paths relative to image_root."""
         config = self.dataset.config.ingest
         if not config.sources:
@@ -71,10 +92,23 @@ class IngestStage(Stage):
                 "no such image folder",
                 do="check ingest.image_root in tonics.toml",
             )
-        rows = [row for source in config.sources for row in self._read(source)]
-        if not rows:
-            raise InputError(config.sources[0].captions, "no captions in it")
-        return rows
+        assert self.caption_files is not None  # hashed first
+        return [row for source in config.sources for row in self._read(source)]
+
+    @cached_property
+    def captions(self) -> list[Captioned]:
+        """The rows that are captions, or should have been."""
+        found = [row for row in self.rows if row.problem != NO_CAPTION]
+        if not found:
+            file = self.dataset.root / self.dataset.config.ingest.sources[0].captions
+            raise InputError(file, "no captions in it")
+        return found
+
+    @property
+    def without_caption(self) -> int:
+        """How many images the sources list and say nothing about."""
+        listed = {row.image_id for row in self.rows if row.problem == NO_CAPTION}
+        return len(listed.difference(row.image_id for row in self.captions))
 
     def _read(self, source: Any) -> Iterator[Captioned]:
         folder = source.images.strip("/")
@@ -84,7 +118,7 @@ class IngestStage(Stage):
                 image_id=row.image_id,
                 path=path,
                 caption=row.caption,
-                split=row.split or source.split,
+                split=row.split.strip() or source.split,
                 where=row.where,
                 problem=row.problem or _bad_name(f"{row.image_id}{path}"),
             )
@@ -145,31 +179,39 @@ class IngestStage(Stage):
 
     def merge_identity(self) -> dict[str, Any]:
         config = self.dataset.config.ingest
-        names = [source.captions for source in config.sources]
-        files = {name: self.dataset.root / name for name in names}
         return {
-            "caption_files": {n: hash_file(file) for n, file in files.items() if file.is_file()},
+            "caption_files": self.caption_files,
             "settings": config.model_dump(mode="json", exclude={"max_rejected"}),
         }
 
     def merge(self, shards: Sequence[Manifest]) -> Made:
-        if not (self.dataset.images_file.exists() and self.dataset.pairs_file.exists()):
-            self.discard()  # the numbers of one table mean nothing without the other
         images = self._number_images(shards)
-        pairs, rejects, kept = self._number_pairs(images)
+        captions, rejects, refused = self._judge(images)
+        write_rejects(self.dataset, self.key, "stage", rejects)
         check_rejects(self, len(self.captions), by_reason(rejects))
+        old = _existing(self.dataset.pairs_file, PAIRS_SCHEMA)
+        pairs = number_pairs(old, captions, refused)
         write_table(self.dataset.images_file, images)
         write_table(self.dataset.pairs_file, pairs)
-        splits = Counter(pairs.column("split").to_pylist())
+        ignored = self.without_caption
         return Made(
             outputs=[self.dataset.images_file, self.dataset.pairs_file],
-            rows=pairs.num_rows,
             rejected=rejects,
+            ignored={NO_CAPTION: ignored} if ignored else {},
             counts={
                 "in": len(self.captions),
-                "images": images.num_rows,
-                "no_longer_in_sources": kept,
-                "splits": dict(sorted(splits.items())),
+                "out": len(captions),
+                "rejected": by_reason(rejects),
+                "images": {
+                    "in": sum(m.counts["in"] for m in shards),
+                    "out": sum(m.counts["out"] for m in shards),
+                    "rejected": add_counts(m.counts["rejected"] for m in shards),
+                },
+                "splits": dict(sorted(Counter(c.split for c in captions).items())),
+                **_withdrawn(
+                    images.num_rows - sum(m.counts["out"] for m in shards),
+                    pairs.num_rows - len(captions),
+                ),
             },
         )
 
@@ -178,61 +220,64 @@ class IngestStage(Stage):
         self.dataset.pairs_file.unlink(missing_ok=True)
 
     def _number_images(self, shards: Sequence[Manifest]) -> pa.Table:
+        if self.dataset.pairs_file.exists() and not self.dataset.images_file.exists():
+            raise InputError(
+                self.dataset.images_file,
+                "is gone, and pairs.parquet speaks of its image numbers",
+                do="restore it; or number images and pairs afresh: 'tonics run --rebuild ingest'",
+            )
         files = [o.path for m in shards for o in m.outputs if o.path.startswith(".tonics/")]
         probed = [pq.read_table(self.dataset.root / f).cast(_PROBE_SCHEMA) for f in files]
-        rows = {row["image_id"]: row for table in probed for row in table.to_pylist()}
-        old = _existing(self.dataset.images_file, IMAGES_SCHEMA)
-        numbered = [rows.pop(row["image_id"], row) for row in old]
-        numbered += rows.values()
-        return pa.Table.from_pylist(
-            [{**row, "image": number} for number, row in enumerate(numbered)], schema=IMAGES_SCHEMA
-        )
+        rows = [row for table in probed for row in table.to_pylist()]
+        return number_images(_existing(self.dataset.images_file, IMAGES_SCHEMA), rows)
 
-    def _number_pairs(self, images: pa.Table) -> tuple[pa.Table, list[Reject], int]:
-        rows = {row["pair_key"]: row for row in _existing(self.dataset.pairs_file, PAIRS_SCHEMA)}
-        before = set(rows)
-        rejects, seen = [], set()
-        for row in self._pairs(images):
-            if isinstance(row, Reject):
-                rejects.append(row)
-                continue
-            seen.add(row["pair_key"])
-            rows[row["pair_key"]] = {**row, "pair": rows.get(row["pair_key"], {}).get("pair")}
-        for number, row in enumerate(rows.values()):
-            row["pair"] = number
-        table = pa.Table.from_pylist(list(rows.values()), schema=PAIRS_SCHEMA)
-        return table, rejects, len(before - seen)
-
-    def _pairs(self, images: pa.Table) -> Iterator[dict[str, Any] | Reject]:
-        """Yield a pair or a reject for every caption, in source order."""
-        number = dict(zip(images["image_id"].to_pylist(), images["image"].to_pylist(), strict=True))
-        hashes = images["content_hash"].to_pylist()
-        split_of: dict[str, str] = {}
+    def _judge(self, images: pa.Table) -> tuple[list[Caption], list[Reject], dict[str, set[int]]]:
+        """Accept or reject every caption, in source order; with the rejected ones' positions."""
+        active = {row["image_id"]: row for row in images.to_pylist() if row["path"]}
+        splits = self._splits(active)
+        captions: list[Caption] = []
+        rejects: list[Reject] = []
+        refused: dict[str, set[int]] = {}
         positions: Counter[str] = Counter()
         said: set[tuple[str, str]] = set()
         for row in self.captions:
-            caption = row.caption.strip()
-            position = positions[row.image_id]
+            text, position = row.caption.strip(), positions[row.image_id]
             positions[row.image_id] += 1
-            key = f"{row.image_id}#{position}"
-            problem = self._problem(row, caption, row.image_id in number)
-            if not problem and (row.image_id, caption) in said:
+            problem = self._problem(row, text, row.image_id in active)
+            if not problem and (row.image_id, text) in said:
                 problem = "caption repeated for its image"
             if problem:
-                where = key if row.image_id else row.where
-                yield Reject(where=where, reason=problem, detail=f"{row.where}: {row.path}")
+                where = f"{row.image_id}#{position}" if row.image_id else row.where
+                detail = f"{row.where}: {row.path}"
+                rejects.append(Reject(where=where, reason=problem, detail=detail))
+                refused.setdefault(row.image_id, set()).add(position)
                 continue
-            said.add((row.image_id, caption))
-            image = number[row.image_id]
-            if row.image_id not in split_of:
-                split_of[row.image_id] = self._split(row.split, hashes[image])
-            yield {
-                "pair_key": key,
-                "image": image,
-                "caption": caption,
-                "split": split_of[row.image_id],
-                "caption_hash": caption_hash(caption),
-            }
+            said.add((row.image_id, text))
+            captions.append(
+                Caption(
+                    image_id=row.image_id,
+                    image=active[row.image_id]["image"],
+                    position=position,
+                    text=text,
+                    split=splits[row.image_id],
+                )
+            )
+        return captions, rejects, refused
+
+    def _splits(self, active: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+        """The one split of every image: the first that a source says, else by content."""
+        found: dict[str, str] = {}
+        for row in self.captions:
+            said = row.split.strip().lower()
+            if said and not row.problem and self.paths[row.image_id] == row.path:
+                found.setdefault(row.image_id, _SPLITS.get(said, said))
+        shares = self.dataset.config.ingest.splits
+        by_content = {
+            image_id: split_by_hash(row["content_hash"], shares)
+            for image_id, row in active.items()
+            if image_id not in found
+        }
+        return found | by_content
 
     def _problem(self, row: Captioned, caption: str, has_image: bool) -> str:
         limit = self.dataset.config.ingest.max_caption_chars
@@ -248,10 +293,20 @@ class IngestStage(Stage):
             return "image id listed twice"
         return "" if has_image else "its image was rejected"
 
-    def _split(self, said: str, content_hash: str) -> str:
-        if said:
-            return _SPLITS.get(said.strip().lower(), said.strip().lower())
-        return split_by_hash(content_hash, self.dataset.config.ingest.splits)
+
+def _withdrawn(images: int, pairs: int) -> dict[str, Any]:
+    """The counts of what is withdrawn, and a sentence for whoever runs the stage."""
+    counts: dict[str, Any] = {"withdrawn_images": images, "withdrawn_pairs": pairs}
+    named = [
+        f"{n:,} {noun}{'' if n == 1 else 's'}"
+        for n, noun in ((images, "image"), (pairs, "pair"))
+        if n
+    ]
+    if named:
+        verb = "is" if images + pairs == 1 else "are"
+        told = f"{', '.join(named)} {verb} no longer in the sources: withdrawn, "
+        counts["notes"] = [told + f"{'its number' if verb == 'is' else 'their numbers'} kept"]
+    return counts
 
 
 def split_by_hash(content_hash: str, splits: Splits) -> str:

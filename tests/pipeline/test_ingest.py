@@ -11,16 +11,20 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from tonics.artifact import hash_file
-from tonics.errors import ConfigError, FormatError
+from tonics.errors import ConfigError, FormatError, InputError, TooManyRejects
 from tonics.pipeline.config import Splits
 from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.graph import stages_of
-from tonics.pipeline.runner import Report, bring_up_to_date, status_of
+from tonics.pipeline.numbering import assign_keys
+from tonics.pipeline.runner import Report, bring_up_to_date
+from tonics.pipeline.sources import read_captions
 from tonics.pipeline.stages.ingest import IngestStage, split_by_hash
-from tonics.pipeline.verify import verify_dataset
+from tonics.pipeline.staleness import status_of
 
 Rows = list[dict[str, object]]
 
@@ -72,7 +76,8 @@ def folder(tmp_path: Path) -> Path:
         draw(root, name, colour)
     write(root, *({"image": f"{x}.png", "caption": [f"{x} one", f"{x} two"]} for x in "abc"))
     (root / "tonics.toml").write_text(
-        '[ingest]\n[[ingest.sources]]\ncaptions = "captions.jsonl"\n[ontology]\n'
+        "[ingest]\nmax_rejected = 0.5\n"
+        '[[ingest.sources]]\ncaptions = "captions.jsonl"\n[ontology]\n'
     )
     ingest(root)
     return root
@@ -117,8 +122,7 @@ def test_new_rows_append_and_the_old_keep_their_numbers(folder: Path) -> None:
 
 def test_rebuild_numbers_afresh(folder: Path) -> None:
     write(folder, {"image": "c.png", "caption": "c one"}, {"image": "a.png", "caption": "a one"})
-    report = ingest(folder)
-    assert report.counts["no_longer_in_sources"] == 4
+    ingest(folder)
     assert [r["pair_key"] for r in pairs(folder)][:2] == ["a.png#0", "a.png#1"]
     ingest(folder, rebuild=True)
     assert [(r["pair"], r["pair_key"], r["image"]) for r in pairs(folder)] == [
@@ -163,7 +167,9 @@ def test_an_image_that_is_refused_takes_its_captions_along(folder: Path) -> None
     (folder / "images" / "d.png").write_bytes(b"nothing")
     add(folder, {"image": "d.png", "caption": ["d one", "d two"]})
     report = ingest(folder)
-    assert report.counts["rejected"] == {"its image was rejected": 2, "not an image": 1}
+    assert report.counts["rejected"] == {"its image was rejected": 2}
+    assert report.counts["images"] == {"in": 4, "out": 3, "rejected": {"not an image": 1}}
+    assert (report.counts["in"], report.counts["out"]) == (8, 6)
     assert [where for where, _ in rejected(folder)] == ["d.png", "d.png#0", "d.png#1"]
     draw(folder, "d.png", "pink")  # mended, it comes in
     ingest(folder)
@@ -260,29 +266,224 @@ def test_shares_of_splits_are_about_right_and_grow_into_each_other() -> None:
     assert held_out < more
 
 
-def test_half_a_table_numbers_both_afresh(folder: Path) -> None:
+def test_image_numbers_survive_without_pairs(folder: Path) -> None:
+    before = pairs(folder)
+    write(folder, {"image": "c.png", "caption": ["c one", "c two"]})
+    (folder / "pairs.parquet").unlink()
+    ingest(folder)
+    assert [row["image_id"] for row in images(folder)] == ["a.png", "b.png", "c.png"]
+    assert pairs(folder) == [{**row, "pair": row["pair"] - 4} for row in before[4:]]
+
+
+def test_pairs_without_images_are_not_numbered_anew_unasked(folder: Path) -> None:
     expected = images(folder), pairs(folder)
-    (folder / "images.parquet").unlink()
+    (folder / "images.parquet").rename(folder / "kept")
+    with pytest.raises(InputError, match=r"images.parquet: is gone, .*restore it; or .*--rebuild"):
+        ingest(folder)
+    assert pairs(folder) == expected[1]
+    (folder / "kept").rename(folder / "images.parquet")
     ingest(folder)
     assert (images(folder), pairs(folder)) == expected
-    write(folder, {"image": "c.png", "caption": "c one"})
-    ingest(folder)  # the others stay, though no source names them
     (folder / "images.parquet").unlink()
-    ingest(folder)
-    assert [(row["pair_key"], row["image"]) for row in pairs(folder)] == [("c.png#0", 0)]
+    ingest(folder, rebuild=True)
+    assert (images(folder), pairs(folder)) == expected
 
 
-def test_a_damaged_table_is_made_anew_after_verify(folder: Path) -> None:
+def test_a_damaged_table_is_refused_until_it_is_restored(folder: Path) -> None:
     path = folder / "pairs.parquet"
     before = path.read_bytes()
     path.write_bytes(before[: len(before) // 2])
-    with pytest.raises(FormatError, match=r"cannot be read .*'tonics verify', then"):
+    with pytest.raises(FormatError, match=r"cannot be read"):
         ingest(folder)
-    assert verify_dataset([IngestStage(Dataset.open(folder))]) == [
-        f"ingest: pairs.parquet has {len(before) // 2} bytes, not {len(before)}"
-    ]
+    path.write_bytes(before)
     ingest(folder)
     assert path.read_bytes() == before
+
+
+# -- what leaves its source, and comes back
+
+
+def active(folder: Path) -> dict[str, str]:
+    """Captions by pair key, without the withdrawn ones."""
+    return {str(r["pair_key"]): str(r["caption"]) for r in pairs(folder) if r["split"]}
+
+
+def test_what_left_its_source_is_withdrawn_and_comes_back(folder: Path) -> None:
+    before = images(folder), pairs(folder)
+    source = (folder / "captions.jsonl").read_text()
+    write(folder, {"image": "b.png", "caption": "b two"}, {"image": "c.png", "caption": "c one"})
+    report = ingest(folder)
+    assert [(r["pair"], r["split"] != "") for r in pairs(folder)] == [
+        (0, False), (1, False), (2, False), (3, True), (4, True), (5, False),
+    ]  # fmt: skip
+    assert [(r["pair_key"], r["caption"]) for r in pairs(folder)] == [
+        (r["pair_key"], r["caption"]) for r in before[1]
+    ]
+    assert images(folder)[0] == {
+        "image": 0, "image_id": "a.png", "path": "",
+        "width": 0, "height": 0, "bytes": 0, "content_hash": "",
+    }  # fmt: skip
+    assert images(folder)[1:] == before[0][1:]
+    counts = report.counts
+    assert (counts["withdrawn_images"], counts["withdrawn_pairs"]) == (1, 4)
+    assert counts["notes"] == [
+        "1 image, 4 pairs are no longer in the sources: withdrawn, their numbers kept"
+    ]
+    assert (counts["in"], counts["out"], counts["rejected"]) == (2, 2, {})
+    assert sum(counts["splits"].values()) == 2
+    (folder / "captions.jsonl").write_text(source)
+    report = ingest(folder)
+    assert (images(folder), pairs(folder)) == before
+    assert "notes" not in report.counts
+    assert (report.counts["withdrawn_images"], report.counts["withdrawn_pairs"]) == (0, 0)
+
+
+def test_one_pair_is_told_of_in_the_singular(folder: Path) -> None:
+    edit(folder, ', "c two"', "")
+    assert ingest(folder).counts["notes"] == [
+        "1 pair is no longer in the sources: withdrawn, its number kept"
+    ]
+
+
+def test_an_image_that_is_rejected_now_is_withdrawn(folder: Path) -> None:
+    (folder / "images" / "b.png").rename(folder / "b.png")
+    report = ingest(folder)
+    assert list(active(folder)) == ["a.png#0", "a.png#1", "c.png#0", "c.png#1"]
+    assert [row["path"] for row in images(folder)] == ["a.png", "", "c.png"]
+    assert report.counts["images"] == {"in": 3, "out": 2, "rejected": {"image not found": 1}}
+    (folder / "b.png").rename(folder / "images" / "b.png")
+    ingest(folder)
+    assert len(active(folder)) == 6
+
+
+def test_a_caption_that_is_rejected_now_is_withdrawn(folder: Path) -> None:
+    edit(folder, "b two", "b two and more")
+    ingest(folder)
+    edit(folder, "max_rejected", "max_caption_chars = 5\nmax_rejected", "tonics.toml")
+    report = ingest(folder)
+    assert [row["split"] != "" for row in pairs(folder)] == [True] * 3 + [False] + [True] * 2
+    assert report.counts["rejected"] == {"caption longer than 5 characters": 1}
+    assert report.counts["withdrawn_pairs"] == 1
+
+
+def test_an_image_has_one_split(folder: Path) -> None:
+    columns = 'captions = "captions.jsonl"\ncolumns = { split = "part" }'
+    edit(folder, 'captions = "captions.jsonl"', columns, "tonics.toml")
+    write(
+        folder,
+        {"image": "a.png", "caption": "a one", "part": None},
+        {"image": "a.png", "caption": ["", "a two"], "part": "dev"},
+        {"image": "a.png", "caption": "a three", "part": "test"},
+        {"image": "b.png", "caption": "b one", "part": " "},
+    )
+    ingest(folder)
+    found = {row["pair_key"]: row["split"] for row in pairs(folder) if row["split"]}
+    assert [found.pop(f"a.png#{k}") for k in (0, 1, 3)] == ["val"] * 3
+    assert found["b.png#0"] in ("train", "val", "test")
+    edit(folder, '"dev"', '"train"')
+    ingest(folder)
+    assert {r["split"] for r in pairs(folder) if r["image"] == 0 and r["split"]} == {"train"}
+
+
+def test_half_an_image_folder_stops_the_stage(folder: Path) -> None:
+    edit(folder, "max_rejected = 0.5\n", "", "tonics.toml")
+    before = pairs(folder)
+    (folder / "images" / "b.png").unlink()
+    with pytest.raises(TooManyRejects, match=r"rejected 1 of 3 inputs .*at most 20%"):
+        ingest(folder)
+    assert pairs(folder) == before
+
+
+def test_too_many_rejected_captions_are_listed_where_the_message_says(folder: Path) -> None:
+    add(folder, {"image": "a.png", "caption": [""] * 9})
+    with pytest.raises(TooManyRejects, match=r"rejected 9 of 15 inputs .*; see .*rejected.*; mend"):
+        ingest(folder)
+    assert len(rejected(folder)) == 9
+
+
+# -- which caption keeps which key
+
+
+@pytest.mark.parametrize(
+    ("captions", "expected"),
+    [
+        (["two"], {1: "two"}),
+        (["new", "one", "two"], {0: "one", 1: "two", 2: "new"}),
+        (["one", "new", "two"], {0: "one", 1: "two", 2: "new"}),
+        (["two", "one"], {0: "one", 1: "two"}),
+        (["one", "other"], {0: "one", 1: "other"}),
+        (["", "two"], {1: "two"}),
+        (["", "one", "two", "new"], {0: "one", 1: "two", 3: "new"}),
+        (["one", "two", "", "new"], {0: "one", 1: "two", 3: "new"}),
+        (["new", "one", ""], {0: "one", 1: None, 3: "new"}),
+    ],
+)
+def test_captions_keep_their_keys(
+    folder: Path, captions: list[str], expected: dict[int, str | None]
+) -> None:
+    write(folder, {"image": "a.png", "caption": ["one", "two"]})
+    ingest(folder, rebuild=True)
+    write(folder, {"image": "a.png", "caption": captions})
+    ingest(folder)
+    kept = {f"a.png#{k}": text for k, text in expected.items() if text}
+    assert active(folder) == kept
+    assert [row["pair_key"] for row in pairs(folder)][:2] == ["a.png#0", "a.png#1"]
+
+
+texts = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=6)
+
+
+@given(first=texts, then=st.lists(texts, min_size=1, max_size=4))
+def test_no_caption_takes_the_key_of_another(first: list[str], then: list[list[str]]) -> None:
+    rows = dict(enumerate(first))
+    for captions in then:
+        keys = assign_keys(rows, dict(enumerate(captions)))
+        assert sorted(keys) == list(range(len(captions)))
+        assert len(set(keys.values())) == len(keys)
+        of_text = {text: k for k, text in rows.items()}
+        for position, text in enumerate(captions):
+            assert keys[position] == of_text.get(text, keys[position])
+        rows |= {keys[position]: text for position, text in enumerate(captions)}
+        assert len(set(rows.values())) == len(rows)
+
+
+# -- what is read, and what is counted
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_file_edited_while_it_is_read_is_read_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    def read(path: Path, source: object) -> list[object]:
+        monkeypatch.undo()
+        if when == "before":
+            edit(folder, "a one", "a changed")
+        rows = list(read_captions(path, source))
+        if when == "after":
+            edit(folder, "a one", "a changed")
+        return rows
+
+    add(folder, {"image": "a.png", "caption": "a three"})
+    monkeypatch.setattr("tonics.pipeline.stages.ingest.read_captions", read)
+    ingest(folder)
+    assert not ingest(folder).fresh
+    assert active(folder)["a.png#0"] == "a changed"
+    assert ingest(folder).fresh
+
+
+def test_images_without_captions_are_counted(folder: Path) -> None:
+    draw(folder, "d.png", "pink")
+    files = [{"id": n, "file_name": f"{x}.png"} for n, x in enumerate("abcd")]
+    notes = [{"image_id": n, "caption": f"{n} one"} for n in (0, 1)]
+    coco = {"images": files, "annotations": notes}
+    (folder / "captions.json").write_text(json.dumps(coco))
+    write(folder, {"image": "d.png", "caption": []}, {"image": "a.png", "caption": "a one"})
+    more = 'captions = "captions.jsonl"\n[[ingest.sources]]\ncaptions = "captions.json"'
+    edit(folder, 'captions = "captions.jsonl"', more, "tonics.toml")
+    report = ingest(folder, rebuild=True)
+    assert report.counts["ignored"] == {"image without a caption": 3}
+    assert (report.counts["in"], report.counts["out"]) == (3, 3)
+    assert report.counts["images"] == {"in": 3, "out": 3, "rejected": {}}
 
 
 def test_no_sources(folder: Path) -> None:

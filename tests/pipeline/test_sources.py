@@ -10,7 +10,7 @@ import pytest
 
 from tonics.errors import ConfigError, InputError
 from tonics.pipeline.config import Columns, Source
-from tonics.pipeline.sources import Captioned, read_captions
+from tonics.pipeline.sources import NO_CAPTION, Captioned, read_captions
 
 
 def read(path: Path, text: str | bytes, **source: object) -> list[Captioned]:
@@ -40,8 +40,10 @@ def test_coco(tmp_path: Path) -> None:
     }
     rows = read(tmp_path / "captions_val.json", "\ufeff" + json.dumps(coco))
     assert said(rows)[:3] == [("25", "A giraffe. "), ("9", "A plate."), ("25", "")]
-    assert [row.path for row in rows] == ["sub/000025.jpg", "000009.jpg", "sub/000025.jpg", ""]
-    assert [row.problem for row in rows] == ["", "", "", "image not listed"]
+    assert [row.path for row in rows] == [
+        "sub/000025.jpg", "000009.jpg", "sub/000025.jpg", "", "alone.jpg",
+    ]  # fmt: skip
+    assert [row.problem for row in rows] == ["", "", "", "image not listed", NO_CAPTION]
     assert rows[1].where == "captions_val.json:annotation 2"
 
 
@@ -152,6 +154,44 @@ def test_a_quote_that_is_never_closed(tmp_path: Path, monkeypatch: pytest.Monkey
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        (
+            "t.csv",
+            "image;caption\na;b\n",
+            r"t.csv: not comma-separated: .*'image;caption'; save it",
+        ),
+        ("t.csv", "image|caption\na|b\n", r"not comma-separated: .*save it with commas"),
+        ("t.csv", "image\tcaption\na\tb\n", r"not comma-separated: .*set format = 'tsv'"),
+        ("t.tsv", "image,caption\na,b\n", r"t.tsv: not tab-separated: .*set format = 'csv'"),
+        ("t.tsv", "image;caption\na;b\n", r"not tab-separated: .*save it with commas"),
+        ("t.csv", " \n\n", "t.csv: is empty, expected a header line"),
+        ("t.csv", "", "t.csv: is empty, expected captions"),
+        ("t.json", "\ufeff", "t.json: is empty, expected captions"),
+        (
+            "t.csv",
+            "image,caption\n".encode("utf-16"),
+            "t.csv: is encoded in UTF-16, expected UTF-8",
+        ),
+        ("t.json", "\ufeff{}".encode("utf-16-be"), "t.json: is encoded in UTF-16"),
+    ],
+)
+def test_what_is_no_such_table_says_so(
+    tmp_path: Path, name: str, text: str | bytes, says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        read(tmp_path / name, text)
+
+
+def test_a_list_of_no_captions_lists_the_image(tmp_path: Path) -> None:
+    rows = read(tmp_path / "t.jsonl", '{"image": "a.jpg", "caption": []}\n{"caption": []}\n')
+    assert [(r.image_id, r.problem) for r in rows] == [
+        ("a.jpg", NO_CAPTION),
+        ("", "no image named"),
+    ]
+
+
 def test_a_file_of_no_known_form(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"format not recognised from 'hello there'"):
         read(tmp_path / "captions.dat", "hello there\n")
@@ -168,7 +208,7 @@ def test_a_named_format_wins_over_the_name(tmp_path: Path) -> None:
 def test_the_official_coco_file(shared: Path) -> None:
     path = shared / "data" / "captions" / "captions_val2017.json"
     rows = list(read_captions(path, Source(captions=path.name)))
-    assert len(rows) == 25_014
+    assert len(rows) == 25_014  # and no image without a caption
     assert len({row.image_id for row in rows}) == 5_000
     assert not any(row.problem for row in rows)
     assert rows[0].path == f"{int(rows[0].image_id):012d}.jpg"
