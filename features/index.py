@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from ..artifact import atomic_file
+from ..artifact import atomic_file, hash_bytes
 from ..errors import FormatError, InputError
 from .schema import INDEX_NAME, INDEX_SCHEMA, check_version, index_schema
 from .shard import Shard, ShardBatch
@@ -28,10 +29,12 @@ class Index:
         first_region: (N,) int64, within the record batch.
         num_regions: (N,) int32.
         width, height: (N,) int32, pixels of the stored image.
+        image_key: (N,) uint64, ``image_key`` of the source's image_id, 0 where it is not known.
         files: (name, size in bytes) of every shard.
         dim: D, the numbers in one region's feature.
-        content_hash: of the rows, however they are cut into shards.
+        content_hash: of the rows, however they are cut into shards; keys do not count.
         vocabulary_hash: of vocabulary.json's content.
+        keys_hash: of ``image_key``.
     """
 
     image: np.ndarray
@@ -42,14 +45,22 @@ class Index:
     num_regions: np.ndarray
     width: np.ndarray
     height: np.ndarray
+    image_key: np.ndarray
     files: tuple[tuple[str, int], ...]
     dim: int
     content_hash: str
     vocabulary_hash: str
+    keys_hash: str
 
     @classmethod
-    def of(cls, folder: Path, shards: list[Shard], vocabulary_hash: str) -> Index:
-        """Index shards of one folder.
+    def of(
+        cls,
+        folder: Path,
+        shards: list[Shard],
+        vocabulary_hash: str,
+        image_ids: Mapping[int, str] | None = None,
+    ) -> Index:
+        """Index shards of one folder; ``image_ids`` are the source's names of some images.
 
         Raises:
             FormatError: a batch is damaged, or an image is in two places.
@@ -57,7 +68,10 @@ class Index:
         columns = _collect(shards)
         _check_unique(folder, [shard.path.name for shard in shards], columns)
         size = (columns["image"], columns["width"], columns["height"])
+        keys = image_keys_of(columns["image"], image_ids or {})
         return cls(
+            image_key=keys,
+            keys_hash=hash_keys(keys),
             content_hash=content_hash(*size, columns.pop("xxh3")),
             vocabulary_hash=vocabulary_hash,
             files=tuple((shard.path.name, shard.path.stat().st_size) for shard in shards),
@@ -67,7 +81,7 @@ class Index:
 
     def write(self, folder: Path) -> None:
         """Write ``index.arrow``, atomically."""
-        names = ("files", "dim", "content_hash", "vocabulary_hash")
+        names = ("files", "dim", "content_hash", "vocabulary_hash", "keys_hash")
         schema = index_schema(**{name: getattr(self, name) for name in names})
         arrays = [pa.array(getattr(self, field.name), field.type) for field in schema]
         with (
@@ -78,7 +92,7 @@ class Index:
 
     @classmethod
     def read(cls, folder: Path) -> Index:
-        """Map ``index.arrow``.
+        """Map ``index.arrow``; columns that this release does not know are ignored.
 
         Raises:
             InputError: there is none.
@@ -88,12 +102,14 @@ class Index:
         try:
             reader = pa.ipc.open_file(pa.memory_map(str(path)))
             check_version(path, reader.schema)
-            if not reader.schema.equals(INDEX_SCHEMA) or reader.num_record_batches != 1:
-                raise FormatError(path, "other columns than an index has", do="run 'tonics run'")
+            _check_columns(path, reader.schema)
+            if reader.num_record_batches != 1:
+                found = f"{reader.num_record_batches} record batches"
+                raise FormatError(path, found, expected="one", do="run 'tonics run'")
             return cls._of_batch(reader.get_batch(0), reader.schema.metadata)
         except FileNotFoundError as error:
             expected = "a folder with index.arrow and its shards"
-            do = "run 'tonics extract', or 'tonics features import'"
+            do = "run 'tonics extract'"
             raise InputError(folder, "no feature store", expected=expected, do=do) from error
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise FormatError(path, f"damaged ({error})", do="run 'tonics run'") from error
@@ -101,13 +117,17 @@ class Index:
     @classmethod
     def _of_batch(cls, record_batch: pa.RecordBatch, metadata: dict[bytes, bytes]) -> Index:
         record_batch.validate()
-        columns = {name: record_batch.column(name) for name in INDEX_SCHEMA.names}
+        names = [name for name in INDEX_SCHEMA.names if name in record_batch.schema.names]
+        columns = {n: record_batch.column(n).to_numpy(zero_copy_only=True) for n in names}
+        # A store written before images had keys knows none.
+        columns.setdefault("image_key", np.zeros(record_batch.num_rows, np.uint64))
         return cls(
             files=tuple((str(name), int(size)) for name, size in json.loads(metadata[b"files"])),
             dim=int(metadata[b"dim"]),
             content_hash=metadata[b"content_hash"].decode(),
             vocabulary_hash=metadata[b"vocabulary_hash"].decode(),
-            **{name: column.to_numpy(zero_copy_only=True) for name, column in columns.items()},
+            keys_hash=metadata.get(b"keys_hash", b"").decode(),
+            **columns,
         )
 
     def rows(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,8 +144,28 @@ class Index:
         if not there.all():
             return False
         columns = batch_columns(batch, file, number)
-        names = (name for name in INDEX_SCHEMA.names if name != "image")
-        return all(np.array_equal(getattr(self, name)[rows], columns[name]) for name in names)
+        return all(np.array_equal(getattr(self, name)[rows], columns[name]) for name in columns)
+
+
+def image_key(image_id: str) -> int:
+    """The 64-bit hash by which a store and a plan recognise the source's name of an image.
+
+    >>> image_key("a.jpg") == image_key("b.jpg")
+    False
+    """
+    return xxhash.xxh3_64_intdigest(image_id.encode("utf-8", "surrogatepass"))
+
+
+def image_keys_of(images: np.ndarray, image_ids: Mapping[int, str]) -> np.ndarray:
+    """Key every image: (N,) uint64, 0 for those without a name."""
+    names = (image_ids.get(image) for image in images.tolist())
+    keys = (0 if name is None else image_key(name) for name in names)
+    return np.fromiter(keys, np.uint64, len(images))
+
+
+def hash_keys(keys: np.ndarray) -> str:
+    """Hash the images' keys, (N,) uint64."""
+    return hash_bytes(keys.astype("<u8").tobytes())
 
 
 def content_hash(
@@ -154,7 +194,8 @@ def batch_columns(batch: ShardBatch, file: int, number: int) -> dict[str, np.nda
 
 def _collect(shards: list[Shard]) -> dict[str, np.ndarray]:
     """Concatenate the index's columns, and the rows' hashes as ``xxh3``, sorted by image."""
-    types = {field.name: field.type.to_pandas_dtype() for field in INDEX_SCHEMA}
+    fields = (field for field in INDEX_SCHEMA if field.name != "image_key")
+    types = {field.name: field.type.to_pandas_dtype() for field in fields}
     parts = {name: [np.zeros(0, dtype)] for name, dtype in types.items()}
     parts["xxh3"] = [np.zeros((0, 16), np.uint8)]
     for file, shard in enumerate(shards):
@@ -166,6 +207,15 @@ def _collect(shards: list[Shard]) -> dict[str, np.ndarray]:
     columns = {name: np.concatenate(part) for name, part in parts.items()}
     order = np.argsort(columns["image"], kind="stable")
     return {name: column[order] for name, column in columns.items()}
+
+
+def _check_columns(path: Path, schema: pa.Schema) -> None:
+    for field in INDEX_SCHEMA:
+        there = [f.type for f in schema if f.name == field.name]
+        if there == [field.type] or (field.name == "image_key" and not there):
+            continue
+        found = f"column {field.name!r} is {', '.join(map(str, there)) or 'missing'}"
+        raise FormatError(path, found, expected=str(field.type), do="run 'tonics run'")
 
 
 def _check_unique(folder: Path, names: list[str], columns: dict[str, np.ndarray]) -> None:

@@ -44,13 +44,19 @@ def shard_schema(dim: int) -> pa.Schema:
 
 
 def index_schema(
-    *, files: Sequence[tuple[str, int]], dim: int, content_hash: str, vocabulary_hash: str
+    *,
+    files: Sequence[tuple[str, int]],
+    dim: int,
+    content_hash: str,
+    vocabulary_hash: str,
+    keys_hash: str,
 ) -> pa.Schema:
     """Declare the index of a store whose shards are ``files`` (name, size in bytes)."""
     facts: dict[str | bytes, str | bytes] = {
         "dim": str(dim),
         "content_hash": content_hash,
         "vocabulary_hash": vocabulary_hash,
+        "keys_hash": keys_hash,
         "files": json.dumps(files),
     }
     return INDEX_SCHEMA.with_metadata(INDEX_SCHEMA.metadata | facts)
@@ -98,6 +104,7 @@ INDEX_SCHEMA = _schema(
         "num_regions": pa.int32(),
         "width": pa.int32(),
         "height": pa.int32(),
+        "image_key": pa.uint64(),  # xxh3-64 of the source's image_id; 0 where it is not known
     },
     {"format": FORMAT, "version": str(VERSION)},
 )

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import FormatError, ImageNotFound, InputError, first_ten
 from .detector import Vocabulary
-from .index import Index, content_hash
+from .index import Index, content_hash, hash_keys
 from .regions import RegionBatch, RegionBuffer, Regions
 from .schema import INDEX_NAME, VOCABULARY_NAME
 from .shard import Shard, ShardBatch
@@ -57,6 +57,9 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.path)!r}, {len(self)} images, dim={self.dim})"
+
     def __contains__(self, image: int) -> bool:
         return bool(self._index.rows(np.array([image]))[1][0])
 
@@ -85,6 +88,14 @@ class FeatureStore:
             ImageNotFound: a number is not in the store; the message lists the first ten.
         """
         return self._index.num_regions[self._rows(images)]
+
+    def image_keys(self, images: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Say whose images these are: (B,) uint64, xxh3-64 of each image_id, 0 where not known.
+
+        Raises:
+            ImageNotFound: a number is not in the store; the message lists the first ten.
+        """
+        return self._index.image_key[self._rows(images)]
 
     def gather(
         self,
@@ -150,6 +161,8 @@ class FeatureStore:
         content = content_hash(index.image, index.width, index.height, hashes)
         if not problems and content != self.content_hash:
             problems.append(f"{self.path / INDEX_NAME}: content hash differs from the shards'")
+        if index.keys_hash and hash_keys(index.image_key) != index.keys_hash:
+            problems.append(f"{self.path / INDEX_NAME}: the images' keys were altered")
         try:
             if self.vocabulary.content_hash() != index.vocabulary_hash:
                 problems.append(f"{self.path / VOCABULARY_NAME} was altered")

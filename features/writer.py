@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +45,16 @@ def write_shard(
     return written
 
 
-def write_index(folder: Path, vocabulary: Vocabulary) -> None:
+def write_index(
+    folder: Path, vocabulary: Vocabulary, image_ids: Mapping[int, str] | None = None
+) -> None:
     """Write ``vocabulary.json`` and ``index.arrow`` over the folder's ``NNNNN.arrow`` shards.
 
     Numbers may have gaps and a shard may be empty. The store can be opened from here on.
+
+    Args:
+        image_ids: the source's name of each image number, so that a plan of another dataset or
+            numbering is noticed; numbers the store does not hold are fine.
 
     Raises:
         FormatError: no shard, a damaged one, shards that differ in D, an image in two shards, or a
@@ -60,7 +66,7 @@ def write_index(folder: Path, vocabulary: Vocabulary) -> None:
             expected = f"{shards[0].dim} as in {shards[0].path.name}"
             raise FormatError(shard.path, f"features have {shard.dim} numbers", expected=expected)
         _check_labels(shard, vocabulary)
-    index = Index.of(folder, shards, vocabulary.content_hash())
+    index = Index.of(folder, shards, vocabulary.content_hash(), image_ids)
     vocabulary.write(folder / VOCABULARY_NAME)
     index.write(folder)
 

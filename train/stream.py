@@ -22,6 +22,7 @@ import torch
 
 from ..artifact import hash_bytes, hash_json
 from ..errors import InputError, PlanMismatch, first_ten
+from ..features.index import image_key
 from .plan import Plan
 from .tokens import MAX_TOKENS, Tokens, tokenise
 
@@ -174,6 +175,7 @@ def stream(
     Raises:
         InputError: ``start`` is not a batch of the plan, or ``world`` does not divide the batch.
         ImageNotFound: the store does not hold an image of the plan.
+        PlanMismatch: the store's image of some number is not the plan's image of that number.
     """
     import webdataset
 
@@ -183,6 +185,29 @@ def stream(
         AddTexts(texts),
         Prefetch(prefetch),
     )
+
+
+def check_images(plan: Plan, store: FeatureStore) -> None:
+    """Check that the store holds every image of a plan, and that its numbers mean the same images.
+
+    Raises:
+        ImageNotFound: an image is not there.
+        PlanMismatch: a number is another image's; images without a key in the store are trusted.
+    """
+    images, rows = np.unique(plan.pairs.column("image").to_numpy(), return_index=True)
+    ids = plan.pairs.column("image_id").take(rows).to_pylist()
+    stored = store.image_keys(images)
+    planned = np.fromiter(map(image_key, ids), np.uint64, len(ids))
+    wrong = np.flatnonzero((stored != 0) & (stored != planned))
+    if len(wrong):
+        which = first_ten([ids[row] for row in wrong])
+        raise PlanMismatch(
+            plan.path,
+            f"{len(wrong)} of {len(ids)} images are other images in {store.path}: {which}",
+            expected="a plan and a store of the same dataset",
+            do="the plan was built for another dataset or numbering: build it again with "
+            "'tonics plan'",
+        )
 
 
 class PlanSource:
@@ -210,9 +235,7 @@ class Gather:
     """Second stage: reads the regions of the pairs' images."""
 
     def __init__(self, plan: Plan, store: FeatureStore, max_regions: int | None) -> None:
-        store.num_regions(
-            np.unique(plan.pairs.column("image").to_numpy())
-        )  # all there, or an error
+        check_images(plan, store)
         self.plan, self.store, self.max_regions = plan, store, max_regions
 
     def __call__(

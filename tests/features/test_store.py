@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tonics.errors import FormatError, ImageNotFound, InputError
 from tonics.features import FeatureStore, RegionBuffer
 from tonics.features.detector import Vocabulary
+from tonics.features.index import image_key
 from tonics.features.shard import Shard, ShardBatch
 from tonics.features.writer import write_index
 
@@ -170,8 +172,95 @@ def test_a_sliced_list_child_reads_like_a_whole_one(folder, rows, same):
         same(part.regions(row), rows[image])
 
 
+def test_it_says_what_it_is_in_a_line(folder):
+    assert repr(FeatureStore(folder)) == f"FeatureStore({str(folder)!r}, 30 images, dim=6)"
+
+
+def test_it_says_whose_image_a_row_is(folder, rows):
+    before = FeatureStore(folder)
+    assert before.image_keys([9, 2]).tolist() == [0, 0]
+    names = {image: f"été {image}.jpg" for image in sorted(rows)[1:]} | {5000: "not here.jpg"}
+    write_index(folder, before.vocabulary, image_ids=names)
+    store = FeatureStore(folder)
+    keys = store.image_keys([30, 2, 9, 30])
+    expected = [xxhash.xxh3_64_intdigest(f"été {k}.jpg".encode()) for k in (30, 9)]
+    assert keys.dtype == np.uint64
+    assert keys.tolist() == [expected[0], 0, expected[1], expected[0]]
+    assert store.content_hash == before.content_hash
+    assert store.verify() == []
+    assert store.image_keys([]).shape == (0,)
+    with pytest.raises(ImageNotFound, match="holds no image 3"):
+        store.image_keys([3])
+
+
+def change(path, edit):
+    """Write an Arrow file anew with other columns."""
+    table = pa.ipc.open_file(path.read_bytes()).read_all()
+    changed = edit(table).replace_schema_metadata(table.schema.metadata)
+    path.unlink()
+    with pa.ipc.new_file(path, changed.schema) as writer:
+        writer.write_table(changed.combine_chunks())
+
+
+def replaced(name, kind):
+    def edit(table):
+        at = table.column_names.index(name)
+        return table.set_column(at, name, table.column(name).cast(kind))
+
+    return edit
+
+
+def test_altered_keys_are_noticed(folder, rows):
+    write_index(folder, FeatureStore(folder).vocabulary, {image: "a" for image in rows})
+    data = bytearray((folder / "index.arrow").read_bytes())
+    at = data.find(np.array([image_key("a")] * len(rows), "<u8").tobytes())
+    data[at + 3] ^= 4
+    (folder / "index.arrow").write_bytes(data)
+    path = folder / "index.arrow"
+    assert FeatureStore(folder).verify() == [f"{path}: the images' keys were altered"]
+
+
+def test_columns_of_a_later_release_are_ignored(folder, rows):
+    def add(table):
+        return table.add_column(2, "later", pa.array(["new"] * len(table)))
+
+    change(folder / "00001.arrow", add)
+    write_index(folder, Vocabulary.read(folder / "vocabulary.json"))
+    change(folder / "index.arrow", add)
+    store = FeatureStore(folder)
+    assert store.verify() == []
+    assert_gathered(store.gather(sorted(rows)), rows, sorted(rows))
+
+
+def test_a_store_from_before_images_had_keys_is_read(folder, rows):
+    change(folder / "index.arrow", lambda table: table.drop_columns(["image_key"]))
+    store = FeatureStore(folder)
+    assert store.image_keys([2, 9]).tolist() == [0, 0]
+    assert_gathered(store.gather(sorted(rows)), rows, sorted(rows))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (replaced("row", pa.int64()), "column 'row' is int64, expected int32"),
+        (replaced("image_key", pa.int64()), "column 'image_key' is int64, expected uint64"),
+        (lambda t: t.drop_columns(["width"]), "column 'width' is missing, expected int32"),
+    ],
+)
+def test_an_index_with_a_column_of_another_type_is_refused(folder, edit, message):
+    change(folder / "index.arrow", edit)
+    with pytest.raises(FormatError, match=rf"index\.arrow: {message}"):
+        FeatureStore(folder)
+
+
+def test_a_shard_with_a_column_of_another_type_is_refused(folder):
+    change(folder / "00001.arrow", replaced("width", pa.int64()))
+    with pytest.raises(FormatError, match=r"column 'width' is int64, expected int32"):
+        Shard(folder / "00001.arrow")
+
+
 def test_a_folder_without_a_store_says_what_to_do(tmp_path):
-    with pytest.raises(InputError, match=r"no feature store, expected .*; run 'tonics extract'"):
+    with pytest.raises(InputError, match=r"no feature store, expected .*; run 'tonics extract'$"):
         FeatureStore(tmp_path / "absent")
 
 

@@ -1,6 +1,7 @@
 """The stream gives exactly the plan: content, order, counts, for any depth and any ranks."""
 
 import gc
+import shutil
 import threading
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 import webdataset
 
 from tonics.errors import ImageNotFound, InputError, PlanMismatch
+from tonics.features import FeatureStore
+from tonics.features.writer import write_index
 from tonics.train.encoders import load_text_encoder
 from tonics.train.stream import CachedTexts, Prefetch, TokenisedTexts, stream
 
@@ -186,6 +189,26 @@ def test_bad_positions_are_refused_at_once(world, changes, message):
 def test_a_store_that_lacks_images_is_refused_at_once(world, big_world):
     with pytest.raises(ImageNotFound):
         stream(big_world.plan, world.store, world.texts)
+
+
+def named(world, folder, names):
+    """A copy of the world's store that knows its images by these names."""
+    shutil.copytree(world.store.path, folder)
+    write_index(folder, world.store.vocabulary, names)
+    return FeatureStore(folder)
+
+
+def test_the_images_must_be_those_of_the_plan_and_not_only_their_numbers(world, tmp_path):
+    names = {int(i): f"{i}.jpg" for i in world.images}
+    store = named(world, tmp_path / "same", names)
+    assert_same(stream(world.plan, store, world.texts), naive(world))
+    partly = named(world, tmp_path / "partly", dict(list(names.items())[5:]))
+    stream(world.plan, partly, world.texts)
+    last = int(world.images[-1])
+    other = named(world, tmp_path / "other", names | {last: "renumbered.jpg"})
+    message = rf"1 of 64 images are other images .*'{last}\.jpg'.*another dataset or numbering"
+    with pytest.raises(PlanMismatch, match=message):
+        stream(world.plan, other, world.texts)
 
 
 def test_pairs_without_a_vector_are_named(world):
