@@ -478,7 +478,7 @@ def sql(
     elif output is Format.csv:
         typer.echo(format_csv(columns, rows))
     else:
-        typer.echo(format_table(columns, rows) if rows else "0 rows")
+        typer.echo(format_table(columns, rows) + ("" if rows else "\n0 rows"))
 
 
 @show_app.command("object")

@@ -65,6 +65,11 @@ class Dataset:
         """Read the folder's ``tonics.toml``."""
         return cls(root.resolve(), load_config(root))
 
+    def local(self, name: str) -> str:
+        """What a name in ``tonics.toml`` stands for: a folder is relative to the dataset's."""
+        folder = self.root / Path(name).expanduser()
+        return str(folder) if name and folder.is_dir() else name
+
     @property
     def image_root(self) -> Path:
         """The folder image paths are relative to."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..artifact import read_json
 from ..errors import InputError
 from ..train.plan import Plan
 from .config import CONFIG_NAME
@@ -40,7 +41,7 @@ def run_demo(
     started = time.monotonic()
     photographs = find_stamps(stamps)
     source, dataset_folder = folder / "scenes", folder / "dataset"
-    _check_folder(folder, dataset_folder)
+    _check_folder(folder, {"scenes": scenes, "seed": seed})
     print(f"composing {scenes} scenes from {photographs}")
     before = _all_cpu_s()
     summary = compose(
@@ -58,11 +59,17 @@ def run_demo(
     print(f"\n{time.monotonic() - started:.0f} seconds in all.\n\n{_next_steps(dataset_folder)}")
 
 
-def _check_folder(folder: Path, dataset: Path) -> None:
+def _check_folder(folder: Path, wanted: dict[str, int]) -> None:
+    do = "name another folder, or delete this one"
     others = [p for p in folder.glob("*") if p.name not in ("scenes", "dataset")]
-    if folder.exists() and others and not (dataset / CONFIG_NAME).exists():
-        do = "name a new folder, or delete this one"
+    if others and not (folder / "dataset" / CONFIG_NAME).exists():
         raise InputError(folder, "holds something else already", do=do)
+    record = folder / "scenes" / "scenes.json"
+    if record.exists():
+        made = {key: read_json(record).get(key) for key in wanted}
+        if made != wanted:
+            found = f"holds a demo of {made['scenes']} scenes with seed {made['seed']}"
+            raise InputError(folder, found, expected=f"{wanted['scenes']} scenes", do=do)
 
 
 def _dataset(folder: Path, source: Path, scenes: int) -> Dataset:

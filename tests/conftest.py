@@ -18,6 +18,7 @@ SHARED = REPOSITORY.parent / "shared"
 TINY_CONFIG = """
 [ingest]
 image_root = "images"
+max_rejected = 0.5
 splits = { val = 0.0, test = 0.25 }
 [[ingest.sources]]
 captions = "captions.jsonl"

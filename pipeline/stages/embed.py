@@ -41,6 +41,11 @@ class EmbedStage(Stage):
     def folder(self) -> Path:
         return self.dataset.embeddings(self.name)
 
+    @property
+    def encoder(self) -> str:
+        """The encoder: package, folder or hub name."""
+        return self.dataset.local(self.config.encoder)
+
     @cached_property
     def pairs(self) -> pa.Table:
         """pairs.parquet"""
@@ -49,7 +54,7 @@ class EmbedStage(Stage):
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What decides the vectors: the encoder's files."""
-        return encoder_fingerprint(self.config.encoder, self.config.revision or None)
+        return encoder_fingerprint(self.encoder, self.config.revision or None)
 
     def check(self) -> None:
         assert self.fingerprint
@@ -72,7 +77,7 @@ class EmbedStage(Stage):
     def make(self, shard: Shard) -> Made:
         start, stop = shard.work
         captions = self.pairs.column("caption").slice(start, stop - start).to_pylist()
-        encoder = _encoder(self.config.encoder, self.config.revision, device_of(self.dataset))
+        encoder = _encoder(self.encoder, self.config.revision, device_of(self.dataset))
         with torch_threads(1):
             vectors = encoder.encode(captions, max_tokens=self.config.max_tokens)
         output = self.folder / f"{shard.name}.npy"

@@ -31,6 +31,11 @@ class ParseStage(Stage):
     def folder(self) -> Path:
         return self.dataset.nouns
 
+    @property
+    def parser(self) -> str:
+        """The spaCy pipeline: package or folder."""
+        return self.dataset.local(self.dataset.config.nouns.parser)
+
     @cached_property
     def pairs(self) -> pa.Table:
         """pairs.parquet"""
@@ -39,11 +44,11 @@ class ParseStage(Stage):
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What decides which nouns are found: the spaCy pipeline, our rules, WordNet."""
-        parser = parser_fingerprint(self.dataset.config.nouns.parser)
+        parser = parser_fingerprint(self.parser)
         return {**parser, "wordnet": wordnet_fingerprint()}
 
     def check(self) -> None:
-        name = self.dataset.config.nouns.parser
+        name = self.parser
         if not (Path(name).is_dir() or (name.isidentifier() and importlib.util.find_spec(name))):
             assert self.fingerprint  # loading spaCy takes seconds: only to say what is wrong
 
@@ -63,7 +68,7 @@ class ParseStage(Stage):
         start, stop = shard.work
         rows = self.pairs.slice(start, stop - start)
         nouns = find_nouns(
-            _parser(self.dataset.config.nouns.parser),
+            _parser(self.parser),
             rows.column("pair").to_pylist(),
             rows.column("caption").to_pylist(),
             known=open_wordnet().knows,

@@ -43,7 +43,9 @@ class TrainStage(Stage):
         """The trainer's own settings, checked; the text tower follows from ``embeddings``."""
         where = f"{self.dataset.root / configs.CONFIG_NAME}: runs.{self.name}.train"
         text = "frozen" if self.config.embeddings else "finetune"
-        return configs.settings_of(TrainConfig, {**self.config.train, "text": text}, where)
+        encoder = self.dataset.local(self.config.train.get("encoder", ""))
+        values = {**self.config.train, "text": text, "encoder": encoder}
+        return configs.settings_of(TrainConfig, values, where)
 
     @property
     def threads(self) -> int:

@@ -171,7 +171,7 @@ def test_a_dry_run_of_a_fresh_folder_writes_nothing(
     rows = {row["key"]: row for row in json.loads(done.out)}
     assert (rows["ingest"]["why"], rows["ingest"]["shards"]) == ("not made yet", 1)
     assert (rows["extract/grid"]["rows"], rows["parse"]["rows"]) == (6, 18)
-    assert rows["parse"]["why"] == "after ingest"
+    assert rows["parse"]["why"] == "after ingest, where that changes its input"
     assert all(row["cpu_s"] >= 0 and not row["measured"] for row in rows.values())
     table = run("-C", folder, "run", "-n").out
     assert re.search(r"^ingest +6 .* not made yet$", table, re.M)
@@ -199,8 +199,8 @@ def test_single_stages_run_in_order_and_name_their_inputs(
     done = run("-C", folder, "ingest", "--json")
     report = json.loads(done.out)[0]
     assert (report["key"], report["made"], report["fresh"]) == ("ingest", 1, False)
-    assert (report["counts"]["in"], report["counts"]["images"]) == (18, 6)
-    assert "18 in, 18 out [up to date" in run("-C", folder, "ingest").out
+    assert (report["counts"]["in"], report["counts"]["images"]["out"]) == (18, 6)
+    assert "18 in, 18 out, images: 6 in, 6 out [up to date" in run("-C", folder, "ingest").out
 
 
 def test_rebuild_says_what_it_discards(run: Run, copy: Path) -> None:
@@ -265,7 +265,7 @@ def test_sql_with_equal_column_names_no_rows_and_no_numbers(run: Run, built: Pat
     assert "a_1" in run("-C", built, "sql", join).out
     none = "SELECT pair FROM pairs WHERE false"
     assert json.loads(run("-C", built, "sql", none, "-f", "json").out) == []
-    assert run("-C", built, "sql", none).out == "pair\n----\n"
+    assert run("-C", built, "sql", none).out == "pair\n----\n0 rows\n"
     odd = "SELECT 'nan'::FLOAT AS a, [1.5, 'inf'::DOUBLE] AS b, NULL AS c"
     text = run("-C", built, "sql", odd, "-f", "json").out
     found = json.loads(text, parse_constant=lambda word: pytest.fail(f"not JSON: {word}"))
@@ -345,7 +345,7 @@ def test_show_image(run: Run, built: Path) -> None:
 
 
 def test_verify_names_a_flipped_byte_and_run_restores_it(run: Run, copy: Path) -> None:
-    assert run("-C", copy, "verify").out == "10 stages: every file is as it was written\n"
+    assert "files of 10 stages are as they were written" in run("-C", copy, "verify").out
     before = {name: data for name, (_, data) in files(copy).items() if "/manifests/" not in name}
     targets = ["features/grid/00001.arrow", "images.parquet", "plans/random/batches.arrow"]
     for name in targets:
@@ -405,8 +405,78 @@ def test_rejected_inputs_are_said_in_the_closing_line(
     folder = draw(tmp_path / "dataset", images=6)
     (folder / "images" / "003.png").unlink()
     out = run("-C", folder, "ingest").out
-    assert "4 rejected (3 its image was rejected, 1 image not found)" in out
+    assert "3 rejected (3 its image was rejected)" in out
+    assert "images: 6 in, 5 out, rejected: 1 image not found" in out
     rows: list[dict[str, Any]] = json.loads(run("-C", folder, "status", "--json").out)
-    assert rows[0]["rejected"] == 4
+    assert rows[0]["rejected"] == 3
     shutil.rmtree(folder / "rejected")
     assert "rejected/ingest" in json.loads(run("-C", folder, "status", "--json").out)[0]["why"]
+
+
+def test_a_run_whose_plan_changed_is_kept_and_said(copy: Path, run: Run) -> None:
+    config = copy / "tonics.toml"
+    config.write_text(config.read_text().replace("epochs = 4", "epochs = 6"))
+    weights = (copy / "runs/tonics/model.safetensors").read_bytes()
+    assert "NEEDS --rebuild" not in run("-C", copy, "run", "-n").out  # only known after the plan
+    done = run("-C", copy, "run")
+    assert done.code == 0
+    assert "train/tonics     kept as it is: 1 of 1 finished shards" in done.out
+    assert "'tonics run --rebuild train' trains anew" in done.out
+    assert (copy / "runs/tonics/model.safetensors").read_bytes() == weights
+    forecast = run("-C", copy, "run", "-n").out
+    assert "NEEDS --rebuild train/tonics: plan changed" in forecast
+    assert run("-C", copy, "run", "train").code == 2
+    assert run("-C", copy, "run", "--rebuild", "train").code == 0
+    assert (copy / "runs/tonics/model.safetensors").read_bytes() != weights
+    assert run("-C", copy, "run", "-n").out == "everything is up to date\n"
+
+
+def test_what_would_be_refused_is_refused_before_anything_runs(copy: Path, run: Run) -> None:
+    config = copy / "tonics.toml"
+    text = config.read_text().replace("min_images = 4", "min_images = 3")
+    config.write_text(text.replace("shard_images = 16", "shard_images = 20"))
+    before = (copy / "ontology.duckdb").stat().st_mtime_ns
+    done = run("-C", copy, "run")
+    assert done.code == 2
+    assert "extract/grid: finished shards" in done.err
+    assert (copy / "ontology.duckdb").stat().st_mtime_ns == before
+
+
+def test_verify_leaves_the_tables_that_hold_the_numbers(copy: Path, run: Run) -> None:
+    file = copy / "pairs.parquet"
+    data = bytearray(file.read_bytes())
+    data[100] ^= 1
+    file.write_bytes(data)
+    done = run("-C", copy, "verify")
+    assert done.code == 1
+    assert "restore images.parquet and pairs.parquet from a copy" in done.out
+    assert file.read_bytes() == bytes(data)
+
+
+def test_show_rejected_lists_reasons_with_examples(
+    tmp_path: Path, draw: Callable[..., Path], run: Run
+) -> None:
+    folder = draw(tmp_path / "dataset", images=8)
+    assert run("-C", folder, "show", "rejected").out == "nothing was rejected\n"
+    (folder / "images" / "003.png").unlink()
+    run("-C", folder, "ingest")
+    out = run("-C", folder, "show", "rejected", "ingest").out
+    assert "its image was rejected" in out
+    assert "003.png" in out
+
+
+def test_status_says_who_is_running(copy: Path, run: Run) -> None:
+    from tonics.pipeline.lock import locked
+
+    with locked(copy / ".tonics/locks/parse.lock", "parse"):
+        rows = {r["stage"]: r for r in json.loads(run("-C", copy, "status", "--json").out)}
+    assert rows["parse"]["state"] == "running"
+
+
+def test_clean_leaves_the_users_own_files(copy: Path, run: Run) -> None:
+    (copy / "images" / "holiday.tmp").write_text("mine")
+    (copy / "images" / "a.7.tmp").write_text("mine too")
+    (copy / "plans" / "tonics.77.tmp").mkdir()
+    assert run("-C", copy, "clean").out.startswith("1 half-written files deleted")
+    assert (copy / "images" / "holiday.tmp").exists()
+    assert (copy / "images" / "a.7.tmp").exists()

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tonics.artifact import Manifest
+from tonics.artifact import Manifest, hash_rows
 from tonics.errors import FormatError, StaleInput
 from tonics.pipeline.dataset import (
     IMAGES_SCHEMA,
@@ -16,7 +16,6 @@ from tonics.pipeline.dataset import (
     Dataset,
     caption_hash,
     read_table,
-    hash_rows,
     write_table,
 )
 from tonics.pipeline.graph import stages_of

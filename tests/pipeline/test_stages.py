@@ -193,7 +193,7 @@ def test_the_forecast_lists_what_would_run_with_rows_and_reasons(copy: Path) -> 
     assert list(found) == ["ontology", "plan/tonics", "train/tonics", "eval/tonics"]
     assert (found["ontology"].rows, found["ontology"].measured) == (120, True)
     assert found["ontology"].bytes > 10_000
-    assert found["train/tonics"].why == "after plan/tonics"
+    assert found["train/tonics"].why == "after plan/tonics, where that changes its input"
     assert found["train/tonics"].rows == 120 * 4 // 4
 
 
