@@ -6,6 +6,7 @@ is offered again in the next one; what the epoch cannot place is its remainder, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,10 @@ from ..config import Section as Params
 from . import BUILDERS
 from .builder import Batched, Builder, join
 from .eligible import Eligible
+
+# Raised when the same settings and builders would give other batches: passes, what fills a batch,
+# which pairs are eligible, when two captions count as equal.
+ASSEMBLY_VERSION = 1
 
 CURRICULA: dict[str, tuple[Phase, ...]] = {
     "random": (Phase(builder="random"),),
@@ -36,7 +41,11 @@ CURRICULA: dict[str, tuple[Phase, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """One phase as it will be built: which epochs, with which builder and checked settings."""
+    """One phase as it will be built: which epochs, with which builder and checked settings.
+
+    Attributes:
+        name: unlike that of any other phase of the plan.
+    """
 
     name: str
     builder: Builder
@@ -65,15 +74,34 @@ def stretches(where: str, plan: Plan) -> list[Stretch]:
             do="raise epochs, or give the phases more even shares",
         )
     starts = np.cumsum([0, *counts])
+    params = [_params(f"{where}.phases[{i}].params", phase) for i, phase in enumerate(phases)]
+    names = _names([phase.builder for phase in phases], params)
     return [
         Stretch(
-            name=phase.builder,
-            builder=_builder(f"{where}.phases[{i}]", phase.builder),
-            params=_params(f"{where}.phases[{i}].params", phase),
+            name=names[i],
+            builder=BUILDERS[phase.builder],
+            params=params[i],
             epochs=range(int(starts[i]), int(starts[i + 1])),
         )
         for i, phase in enumerate(phases)
     ]
+
+
+def _names(builders: Sequence[str], params: Sequence[Params]) -> list[str]:
+    """Name phases by builder and settings; the second of a kind gets a 2.
+
+    >>> _names(["random", "random"], [Params(), Params()])
+    ['random', 'random 2']
+    """
+    names: list[str] = []
+    seen: Counter[str] = Counter()
+    for builder, settings in zip(builders, params, strict=True):
+        values = settings.model_dump(mode="json").items()
+        words = [str(v) if isinstance(v, str) else f"{key} {v}" for key, v in values]
+        name = " ".join([builder, *words])
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return names
 
 
 def _phases(where: str, plan: Plan) -> Sequence[Phase]:
@@ -97,7 +125,7 @@ def _builder(where: str, name: str) -> Builder:
 
 
 def _params(where: str, phase: Phase) -> Params:
-    model = _builder(where, phase.builder).params
+    model = _builder(where.removesuffix(".params"), phase.builder).params
     try:
         return model.model_validate(phase.params)
     except ValidationError as error:
@@ -139,13 +167,7 @@ def build_batches(
     Raises:
         InputError: there are fewer images than one batch holds.
     """
-    if eligible.num_images < plan.batch_size:
-        raise InputError(
-            "plan",
-            f"{eligible.num_images:,} images ({len(eligible):,} pairs) are eligible",
-            expected=f"at least batch_size = {plan.batch_size}",
-            do="choose a smaller batch_size in tonics.toml, or add images",
-        )
+    require_images(eligible.num_images, len(eligible), plan.batch_size)
     built, remainder = [], []
     for number, phase in enumerate(phases):
         for epoch in phase.epochs:
@@ -169,6 +191,21 @@ def build_batches(
         pairs=eligible.pair[rows],
     )
     return batches, pa.concat_tables(remainder)
+
+
+def require_images(images: int, pairs: int, batch_size: int) -> None:
+    """Refuse a plan of fewer different images than one batch holds.
+
+    Raises:
+        InputError: always says how many there are.
+    """
+    if images < batch_size:
+        raise InputError(
+            "plan",
+            f"{images:,} images ({pairs:,} pairs) are eligible",
+            expected=f"at least batch_size = {batch_size}",
+            do="choose a smaller batch_size in tonics.toml, or add images",
+        )
 
 
 def build_epoch(eligible: Eligible, plan: Plan, phase: Stretch, epoch: int) -> Batched:

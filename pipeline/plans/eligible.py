@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,6 @@ import pyarrow.compute as pc
 from ...artifact import hash_rows
 from ...errors import InputError
 from ...features import FeatureStore
-
-_NOT_WORDS = re.compile(r"[^\w]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +74,33 @@ class Eligible:
 def fold(caption: str) -> str:
     """Reduce a caption to what tells it from another: no case, punctuation or spacing.
 
+    Letters, combining marks, numbers and symbols (``+``, emoji) stay, in any script. A caption of
+    nothing but punctuation keeps it.
+
     >>> fold("A dog,  on a  sofa.") == fold("a dog on a SOFA")
     True
+    >>> fold("C++ book") == fold("C book")
+    False
     """
-    return _NOT_WORDS.sub(" ", unicodedata.normalize("NFKC", caption).casefold()).strip()
+    text = unicodedata.normalize("NFKC", caption).casefold()
+    return " ".join(text.translate(_FOLDING).split()) or text
+
+
+class _Folding(dict[int, str]):
+    """What becomes of a character, by its Unicode category, looked up once."""
+
+    def __missing__(self, code: int) -> str:
+        category = unicodedata.category(chr(code))
+        if category == "Cf":  # invisible, within words too: a soft hyphen, a joiner
+            kept = ""
+        elif category[0] in "PZ" or category in ("Cc", "Cs"):
+            kept = " "
+        else:
+            kept = chr(code)
+        return self.setdefault(code, kept)
+
+
+_FOLDING = _Folding()
 
 
 def find_eligible(pairs: pa.Table, images: pa.Table, store: FeatureStore, split: str) -> Eligible:

@@ -15,12 +15,23 @@ from ... import __version__
 from ...artifact import atomic_folder, hash_rows
 from ...train.plan import PLAN_VERSION, Batches, write_plan
 from .. import config as configs
-from ..plans.curriculum import Stretch, build_batches, stretches
+from ..plans.curriculum import (
+    ASSEMBLY_VERSION,
+    Stretch,
+    build_batches,
+    require_images,
+    stretches,
+)
 from ..plans.eligible import Eligible, Objects, find_eligible
 from ..plans.quality import measure_quality
 from ..stage import Estimate, Made, Shard, Stage, require_done
+from ..staleness import status_of
 from .embed import Vectors
 from .extract import load_store
+from .ingest import IngestStage
+
+_GENERAL_DEPTH = 2  # entity, object, living thing: no deeper object says much of a picture
+_FEW_OBJECTS = 5
 
 
 class PlanStage(Stage):
@@ -62,20 +73,37 @@ class PlanStage(Stage):
 
     def check(self) -> None:
         assert self.phases
+        self._check_images()
+
+    def _check_images(self) -> None:
+        """Refuse a split that cannot fill a batch as soon as ingest has said so.
+
+        Tables that ingest is about to make anew prove nothing.
+        """
+        if not (self.dataset.images_file.exists() and self.dataset.pairs_file.exists()):
+            return
+        pairs, images = self.dataset.pairs(), self.dataset.images()
+        shown = pairs.filter(pc.equal(pairs.column("split"), self.config.split)).column("image")
+        content = images.column("content_hash").take(shown.unique())
+        count, size = pc.count_distinct(content).as_py(), self.config.batch_size
+        if count < size and status_of(IngestStage(self.dataset)).done:
+            require_images(count, len(shown), size)
 
     def shards(self) -> list[Shard]:
         return [Shard(name="all", rows=self.dataset.pairs().num_rows)]
 
     def identity(self, shard: Shard) -> dict[str, Any]:
         pairs, images = self.dataset.pairs(), self.dataset.images()
-        settings = self.config.model_dump(mode="json", exclude={"features", "embeddings"})
+        outside = {"features", "embeddings", "curriculum", "phases"}  # the phases stand for both
         return {
             "pairs": hash_rows(pairs, ["pair", "pair_key", "image", "split", "caption_hash"]),
             "images": hash_rows(images, ["image", "image_id", "content_hash"]),
             "inputs": self._input_hashes(),
             "embeddings": self._embeddings_hash(),
+            "assembly": ASSEMBLY_VERSION,
             "builders": {p.builder.name: p.builder.version for p in self.phases},
-            "settings": settings,
+            "phases": {p.name: describe(p) for p in self.phases},
+            "settings": self.config.model_dump(mode="json", exclude=outside),
         }
 
     def _input_hashes(self) -> dict[str, str]:
@@ -104,11 +132,15 @@ class PlanStage(Stage):
             outputs=sorted(self.folder.iterdir()),
             rows=len(eligible),
             ignored={"not eligible": shard.rows - len(eligible)},
-            counts={"plan_id": written["plan_id"], **written["counts"]},
+            counts={
+                "plan_id": written["plan_id"],
+                **written["counts"],
+                "notes": general_objects(eligible.objects, batches, self.phases),
+            },
         )
 
     def merge(self, shards: Sequence[Any]) -> Made:
-        keep = ("plan_id", "batches", "epochs", "pairs", "images", "remainder")
+        keep = ("plan_id", "batches", "epochs", "pairs", "images", "remainder", "notes")
         return Made(counts={k: shards[0].counts[k] for k in keep})
 
     def _eligible(self) -> Eligible:
@@ -138,20 +170,52 @@ class PlanStage(Stage):
                 "passes": self.config.passes,
                 "unique": ["image content", "folded caption"],
             },
-            "phases": [
-                {
-                    "name": phase.name,
-                    "builder": phase.builder.name,
-                    "params": phase.params.model_dump(mode="json"),
-                    "first_epoch": phase.epochs.start,
-                    "epochs": len(phase.epochs),
-                }
-                for phase in self.phases
-            ],
+            "phases": [{"name": phase.name, **describe(phase)} for phase in self.phases],
             "nodes": eligible.objects.names if eligible.objects else [],
             "inputs": {"pairs": eligible.content_hash(), **self._input_hashes()},
             "coverage": coverage(eligible, batches, remainder),
         }
+
+
+def describe(phase: Stretch) -> dict[str, Any]:
+    """What decides the batches of a phase, as JSON."""
+    return {
+        "builder": phase.builder.name,
+        "params": phase.params.model_dump(mode="json"),
+        "first_epoch": phase.epochs.start,
+        "epochs": len(phase.epochs),
+    }
+
+
+def general_objects(
+    objects: Objects | None, batches: Batches, phases: Sequence[Stretch]
+) -> list[str]:
+    """Notes for the user: same-object batches that are about hardly anything in particular.
+
+    Phases that were asked to stay near the root are left out.
+    """
+    deep = [i for i, phase in enumerate(phases) if _goes_deep(phase)]
+    if objects is None or not deep:
+        return []
+    node = batches.node[np.isin(batches.phase, deep)]
+    node = node[node >= 0]
+    general = node[objects.depth[node] <= _GENERAL_DEPTH]
+    few = np.count_nonzero(objects.depth > _GENERAL_DEPTH) < _FEW_OBJECTS
+    if len(node) and 2 * len(general) <= len(node) and not few:
+        return []
+    counts = np.bincount(general, minlength=len(objects.names))
+    common = [objects.names[n] for n in np.argsort(-counts, kind="stable")[:3] if counts[n]]
+    named = ", ".join([*(common or objects.names[:1]), "..."])
+    return [
+        f"most same-object batches are about very general objects ({named}): "
+        "lower ontology.min_images or batch_size"
+    ]
+
+
+def _goes_deep(phase: Stretch) -> bool:
+    depth = getattr(phase.params, "depth", "leaves")
+    wanted = "objects" in phase.builder.needs
+    return wanted and not (isinstance(depth, int) and depth <= _GENERAL_DEPTH)
 
 
 def coverage(eligible: Eligible, batches: Batches, remainder: pa.Table) -> dict[str, Any]:

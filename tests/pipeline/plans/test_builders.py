@@ -202,6 +202,17 @@ def test_phases_divide_the_epochs() -> None:
         stretches("p", few)
 
 
+def test_phases_have_names_of_their_own() -> None:
+    phases = (
+        Phase(builder="random", share=0.25),
+        Phase(builder="ontology", share=0.25, params={"depth": 3}),
+        Phase(builder="ontology", share=0.25),
+        Phase(builder="random", share=0.25),
+    )
+    names = [s.name for s in stretches("p", config(8, *phases, epochs=4))]
+    assert names == ["random", "ontology depth 3", "ontology leaves", "random 2"]
+
+
 @pytest.mark.parametrize("name", ["random", "tonics"])
 def test_named_curricula_can_be_built(name: str) -> None:
     eligible = make_eligible([2] * 60, 10**9)
@@ -248,6 +259,15 @@ def test_a_pair_goes_to_each_of_its_objects_equally_often() -> None:
         ("CAFÉ", "café", True),
         ("a dog", "a dogs", False),
         ("ab c", "a bc", False),
+        ("किताब", "कुताबी", False),  # they differ in marks alone
+        ("C++ book", "C book", False),
+        ("a 🐶", "a 🚗", False),
+        ("5 €", "5 $", False),
+        ("!!!", "???", False),  # nothing is left of either: the captions themselves are compared
+        ("!!!", "!!!", True),
+        ("“A dog”\tbarks…", "a dog - barks!", True),
+        ("犬がいる。", "犬がいる", True),
+        ("so\u00adfa", "sofa", True),
     ],
 )
 def test_fold(a: str, b: str, same: bool) -> None:
