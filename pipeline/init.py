@@ -8,10 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..artifact import atomic_file
-from ..errors import InputError
+from ..errors import ConfigError, InputError
 from .config import CONFIG_NAME, parse_config
+from .plans.curriculum import stretches
 
 TEMPLATE = Path(__file__).with_name("template.toml")
+_OPTIONS = {  # what a key of the file is called on the command line
+    "format": "--format",
+    "val": "--val",
+    "test": "--test",
+    "splits": "--val and --test",
+    "batch_size": "--batch-size",
+    "epochs": "--epochs",
+}
 
 
 def init_dataset(
@@ -38,14 +47,13 @@ def init_dataset(
         columns: ``key=name`` for tables with other column names, such as ``caption=title``.
 
     Raises:
-        InputError: there is one already, a path does not exist, or a value is not allowed.
+        InputError: there is one already, a path does not exist, or 'tonics run' would refuse a
+            value.
     """
     path = root / CONFIG_NAME
     if path.exists():
         raise InputError(path, "exists already", do="edit it, or choose another folder")
-    for given in [*captions, *([images] if images else [])]:
-        if not given.exists():
-            raise InputError(given, "no such file or folder")
+    _check_paths(images, captions)
     values = {
         "image_root": _quoted(_shown(images, root) if images else "images"),
         "captions": _quoted(_shown(captions[0], root) if captions else "captions.json"),
@@ -65,10 +73,32 @@ def init_dataset(
         source = f"[[ingest.sources]]\ncaptions = {_quoted(_shown(more, root))}\nformat = "
         source += f"{_quoted(source_format)}\n{_columns(columns)}\n"
         text = text.replace("[ingest.splits]", source + "[ingest.splits]", 1)
-    parse_config(path, text)
+    _check(path, text)
     with atomic_file(path) as tmp:
         tmp.write_text(text, encoding="utf-8")
     return path
+
+
+def _check_paths(images: Path | None, captions: Sequence[Path]) -> None:
+    for given in [*captions, *([images] if images else [])]:
+        if not given.exists():
+            raise InputError(given, "no such file or folder")
+    if images and not images.is_dir():
+        raise InputError(images, "is a file", expected="the folder of the images")
+    for given in captions:
+        if given.is_dir():
+            raise InputError(given, "is a folder", expected="a caption file")
+
+
+def _check(path: Path, text: str) -> None:
+    """Refuse what 'tonics run' would refuse, in the words of the command line."""
+    try:
+        config = parse_config(path, text)
+        for name, plan in config.plans.items():
+            stretches(f"{path}: plans.{name}", plan)
+    except ConfigError as error:
+        option = _OPTIONS.get(error.where.rpartition(".")[2], error.where)
+        raise ConfigError(option, error.found, expected=error.expected, do=error.do) from error
 
 
 def _shown(path: Path, root: Path) -> str:

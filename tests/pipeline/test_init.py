@@ -31,6 +31,14 @@ def test_the_written_file_loads_and_names_everything(tmp_path: Path) -> None:
     assert config.plans["tonics"].curriculum == "tonics"
 
 
+def test_the_commented_limit_is_the_default(tmp_path: Path) -> None:
+    path = init_dataset(tmp_path / "new")
+    before, text = load_config(tmp_path / "new"), path.read_text()
+    assert "# max_rejected" in text
+    path.write_text(text.replace("# max_rejected", "max_rejected"))
+    assert load_config(tmp_path / "new") == before
+
+
 def test_comments_are_kept_and_the_commented_phases_work(tmp_path: Path) -> None:
     text = init_dataset(tmp_path / "new").read_text()
     comments = [line.partition("#")[2] for line in TEMPLATE.read_text().splitlines()]
@@ -97,8 +105,13 @@ def test_an_existing_file_is_refused_and_kept(sources: Path) -> None:
         ({"images": "absent"}, "absent: no such file or folder"),
         ({"columns": ["text"]}, r"--column: 'text', expected image=\.\.\., caption="),
         ({"columns": ["title=text"]}, "--column: 'title=text'"),
-        ({"source_format": "xml"}, "value 'xml'"),
-        ({"val": 0.9, "test": 1.5}, "ingest.splits.test: value 1.5"),
+        ({"source_format": "xml"}, "^--format: value 'xml', expected 'auto', 'coco'"),
+        ({"val": 0.9, "test": 1.5}, "^--test: value 1.5"),
+        ({"val": 0.9, "test": 0.5}, "^--val and --test: .* add up to 1.4, expected at most 1"),
+        ({"epochs": 2}, "^--epochs: 2 epochs for 4 phases"),
+        ({"batch_size": 1}, "^--batch-size: value 1, expected greater than 1"),
+        ({"captions": ["."]}, "is a folder, expected a caption file"),
+        ({"images": __file__}, "is a file, expected the folder of the images"),
     ],
 )
 def test_wrong_arguments_leave_no_file(
