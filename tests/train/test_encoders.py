@@ -75,11 +75,86 @@ def test_the_fingerprint_follows_content_not_place(tmp_path, encoder_folder):
     assert encoder_fingerprint(str(copy)) != encoder_fingerprint(str(encoder_folder))
 
 
-def test_the_fingerprint_of_a_hub_name():
-    assert encoder_fingerprint("bert-base-uncased", "abc") == {
-        "hub": "bert-base-uncased",
-        "revision": "abc",
-    }
+def test_the_fingerprint_is_one_short_hash(encoder_folder):
+    (content,) = encoder_fingerprint(str(encoder_folder)).values()
+    assert len(content) == 32
+
+
+def test_weights_in_a_second_format_do_not_count(tmp_path, encoder_folder):
+    copy = shutil.copytree(encoder_folder, tmp_path / "copy")
+    (copy / "pytorch_model.bin").write_bytes(b"the same weights, for older programs")
+    assert encoder_fingerprint(str(copy)) == encoder_fingerprint(str(encoder_folder))
+    (copy / "model.safetensors").unlink()
+    assert encoder_fingerprint(str(copy)) != encoder_fingerprint(str(encoder_folder))
+
+
+OLD, NEW = "0" * 40, "1" * 40
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch, encoder_folder):
+    """A hub cache with two commits of ``lab/tiny``; main is the older one."""
+    folder = tmp_path / "hub"
+    repository = folder / "models--lab--tiny"
+    for commit in (OLD, NEW):
+        shutil.copytree(encoder_folder, repository / "snapshots" / commit)
+    (repository / "snapshots" / NEW / "added_tokens.json").write_text("{}")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(OLD)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
+    return repository
+
+
+def test_a_hub_name_is_what_its_files_are(cache, encoder_folder):
+    folder = encoder_fingerprint(str(encoder_folder))
+    assert encoder_fingerprint("lab/tiny") == folder
+    assert encoder_fingerprint("lab/tiny", "main") == folder
+    assert encoder_fingerprint("lab/tiny", OLD) == folder
+    assert encoder_fingerprint("lab/tiny", NEW) != folder
+    (cache / "refs" / "main").write_text(NEW)
+    assert encoder_fingerprint("lab/tiny") == encoder_fingerprint("lab/tiny", NEW) != folder
+
+
+def test_a_cached_hub_name_is_loaded_from_the_files_its_fingerprint_is_of(cache):
+    assert load_text_encoder("lab/tiny")[1].config.hidden_size == 32
+    config = cache / "snapshots" / NEW / "config.json"
+    config.write_text(
+        config.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 1')
+    )
+    assert load_text_encoder("lab/tiny", NEW)[1].config.num_hidden_layers == 1
+    assert load_text_encoder("lab/tiny", "main")[1].config.num_hidden_layers == 2
+
+
+@pytest.mark.parametrize("ask", [encoder_fingerprint, load_text_encoder])
+def test_half_a_snapshot_is_not_a_cached_encoder(cache, ask):
+    (cache / "snapshots" / OLD / "model.safetensors").unlink()
+    with pytest.raises(MissingAsset, match="the hub is switched off"):
+        ask("lab/tiny")
+
+
+@pytest.mark.parametrize("ask", [encoder_fingerprint, load_text_encoder])
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, cache, ask):
+    import huggingface_hub.utils
+
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    asked = []
+
+    class Session:
+        def head(self, url, timeout):
+            asked.append(timeout)
+            raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", Session)
+    with pytest.raises(
+        MissingAsset, match=r"^lab/other: .*cannot be reached \(Conn.*no route"
+    ) as e:
+        ask("lab/other")
+    assert asked == [5]
+    assert "\n" not in str(e.value)
+    encoder_fingerprint("lab/tiny")  # what is in the cache needs no hub
+    assert asked == [5]
 
 
 def test_a_name_that_is_nowhere(monkeypatch):
