@@ -92,7 +92,7 @@ class IngestStage(Stage):
                 "no such image folder",
                 do="check ingest.image_root in tonics.toml",
             )
-        assert self.caption_files is not None  # hashed first
+        _ = self.caption_files  # hashed first
         return [row for source in config.sources for row in self._read(source)]
 
     @cached_property
