@@ -46,7 +46,7 @@ class QueriesStage(Stage):
         pairs = self.dataset.pairs()
         chosen = pairs.filter(pc.equal(pairs.column("split"), self.name))
         if chosen.num_rows == 0:
-            splits = sorted(set(pairs.column("split").to_pylist()))
+            splits = sorted(set(pairs.column("split").to_pylist()) - {""})
             do = "set eval_split of the run, or [ingest.splits], in tonics.toml"
             found = f"no pair is in split {self.name!r}"
             raise InputError("eval", found, expected=f"one of {splits}", do=do)
