@@ -31,6 +31,7 @@ def make_shard(stage: Stage, shard: Shard) -> Manifest:
     """Make one shard and write its manifest: from then on it is finished, whatever happens."""
     started, cpu = time.monotonic(), time.process_time()
     manifest_path = manifest_file(stage.dataset, stage.key, shard.name)
+    manifest_path.parent.mkdir(parents=True, exist_ok=True)  # says: files here are ours
     drop(manifest_path)  # from here on an older manifest would vouch for bytes it does not know
     identity = full_identity(stage, shard)
     made = stage.make(shard)

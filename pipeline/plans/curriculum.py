@@ -20,7 +20,7 @@ from ..config import Phase, Plan
 from ..config import Section as Params
 from . import BUILDERS
 from .builder import Batched, Builder, join
-from .eligible import Eligible
+from .eligible import Eligible, count_distinct
 
 # Raised when the same settings and builders would give other batches: passes, what fills a batch,
 # which pairs are eligible, when two captions count as equal.
@@ -179,7 +179,7 @@ def build_batches(
         raise InputError(
             "plan",
             f"the rules leave no batch of {plan.batch_size} among {len(eligible):,} pairs of "
-            f"{eligible.num_images:,} images with {len(np.unique(eligible.caption)):,} captions",
+            f"{eligible.num_images:,} images with {count_distinct(eligible.caption):,} captions",
             expected="batches without equal images or captions",
             do="choose a smaller batch_size in tonics.toml",
         )
@@ -217,7 +217,7 @@ def build_epoch(eligible: Eligible, plan: Plan, phase: Stretch, epoch: int) -> B
     left = np.empty(0, np.int64)
     for number in range(wanted):
         rows = np.concatenate([left, np.flatnonzero(pass_of == number)])
-        if len(np.unique(eligible.image[rows])) < plan.batch_size:
+        if count_distinct(eligible.image[rows]) < plan.batch_size:
             # Later passes hold no image that this one lacks: no batch can come of them any more.
             later = (pass_of > number) & (pass_of < wanted)
             left = np.concatenate([rows, np.flatnonzero(later)])

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .eligible import Eligible
+from .eligible import Eligible, count_distinct
 
 
 def fill(eligible: Eligible, order: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +33,7 @@ def fill(eligible: Eligible, order: np.ndarray, size: int) -> tuple[np.ndarray, 
 
 
 def _few_images(eligible: Eligible, order: np.ndarray, size: int) -> bool:
-    return len(order) < size or len(np.unique(eligible.image[order])) < size
+    return len(order) < size or count_distinct(eligible.image[order]) < size
 
 
 class _Filler:
@@ -66,7 +66,7 @@ class _Filler:
     def _chunk_is_free(self) -> bool:
         part = slice(self.at, self.at + self.size)
         return all(
-            len(np.unique(groups[part])) == self.size for groups in (self.images, self.captions)
+            count_distinct(groups[part]) == self.size for groups in (self.images, self.captions)
         )
 
     def _pick(self) -> list[int]:

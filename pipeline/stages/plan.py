@@ -22,7 +22,7 @@ from ..plans.curriculum import (
     require_images,
     stretches,
 )
-from ..plans.eligible import Eligible, Objects, find_eligible
+from ..plans.eligible import Eligible, Objects, find_eligible, none_eligible
 from ..plans.quality import measure_quality
 from ..stage import Estimate, Made, Shard, Stage, require_done
 from ..staleness import status_of
@@ -87,6 +87,8 @@ class PlanStage(Stage):
         content = images.column("content_hash").take(shown.unique())
         count, size = pc.count_distinct(content).as_py(), self.config.batch_size
         if count < size and status_of(IngestStage(self.dataset)).done:
+            if not len(shown):
+                raise none_eligible(pairs, self.config.split)
             require_images(count, len(shown), size)
 
     def shards(self) -> list[Shard]:

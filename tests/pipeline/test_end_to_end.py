@@ -128,7 +128,9 @@ def test_the_demo_prints_costs_scores_and_what_to_try_next(
 ) -> None:
     for stage in ("compose", "extract/grid", "parse", "embed/captions", "train/tonics", "in all"):
         assert re.search(rf"^{stage} +\d", demo.first, re.M), stage
-    header = "run +images +captions +i2t R@1 +i2t R@5 +i2t R@10 +t2i R@1 +t2i R@5 +t2i R@10 +rsum"
+    header = (
+        "run +split +images +captions +i2t R@1 +i2t R@5 +i2t R@10 +t2i R@1 +t2i R@5 +t2i R@10 +rsum"
+    )
     assert re.search(f"^{header}$", demo.first, re.M)
     for run in ("random", "tonics"):
         scores = check_scores(demo.folder / "dataset", run)
