@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import InputError, StaleInput, TonicsError, WouldDiscard
+from ..errors import InputError, TonicsError
 
 if TYPE_CHECKING:
     from .dataset import Dataset
-    from .stage import Stage
 
 app = typer.Typer(
     name="tonics",
@@ -209,6 +208,7 @@ def run(
 
     Example: tonics -C my-dataset run -n
     """
+    from .build import bring_up, print_forecast
     from .graph import choose, stages_of, with_inputs
 
     dataset = _open(context)
@@ -218,9 +218,9 @@ def run(
     if dry:
         for one in chosen:
             one.check()
-        _print_forecast(dataset, chosen, [s.key for s in anew], as_json)
+        print_forecast(dataset, chosen, [s.key for s in anew], as_json)
         return
-    _bring_up(
+    bring_up(
         chosen,
         rebuild=[s.key for s in anew],
         asked=stage or [],
@@ -242,13 +242,14 @@ def _stage_command(kind: str, text: str, example: str) -> None:
         as_json: AsJson = False,
         quiet: Quiet = False,
     ) -> None:
+        from .build import bring_up, require_inputs
         from .graph import choose, stages_of
 
         stages = stages_of(_open(context))
         keys = [f"{kind}/{name}" for name in names or []] or [kind]
         extra = [k for k in stages if kind == "eval" and k.startswith("queries/")]
-        _require_inputs(stages, choose(stages, keys), extra)
-        _bring_up(
+        require_inputs(stages, choose(stages, keys), extra)
+        bring_up(
             choose(stages, [*extra, *keys]),
             rebuild=[],
             asked=keys,
@@ -269,129 +270,6 @@ _stage_command("embed", "Turn captions into vectors.", "embed captions")
 _stage_command("plan", "Decide the minibatches.", "plan tonics")
 _stage_command("train", "Train a dual encoder on a plan.", "train tonics")
 _stage_command("eval", "Score a trained run on retrieval.", "eval tonics")
-
-
-def _require_inputs(stages: dict[str, Stage], chosen: list[Stage], own: list[str]) -> None:
-    """Refuse to run one stage on inputs that are out of date, however far back."""
-    from .graph import with_inputs
-    from .staleness import status_of
-
-    wanted = {s.key for s in chosen} | set(own)
-    for stage in with_inputs(stages, chosen):
-        if stage.key not in wanted and (why := status_of(stage).why):
-            first = chosen[0].key
-            do = f"'tonics run {first}' brings its inputs up to date first"
-            raise StaleInput(first, f"its input {stage.key} is out of date ({why})", do=do)
-
-
-def _bring_up(
-    stages: list[Stage],
-    *,
-    rebuild: list[str],
-    asked: list[str],
-    workers: int,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Bring stages up to date in order; a finished run whose inputs changed is kept, and said."""
-    from .progress import Progress
-    from .runner import bring_up_to_date
-    from .tables import format_json
-
-    _check_before_work(stages, rebuild)
-    reports, kept = [], []
-    for stage in stages:
-        anew = stage.key in rebuild
-        if anew and not as_json:
-            typer.echo(_price_of(stage))
-        try:
-            report = bring_up_to_date(
-                stage,
-                workers=workers or stage.dataset.config.runtime.workers,
-                rebuild=anew,
-                progress=Progress(quiet=quiet or as_json),
-            )
-        except WouldDiscard as refused:
-            if stage.kind != "train" or {stage.kind, stage.key} & set(asked):
-                raise
-            kept.append(f"{stage.key:<16} kept as it is: {refused.found}")
-            continue
-        reports.append(report)
-        if not as_json:
-            typer.echo(report.line())
-        if stage.kind == "ingest":
-            _check_before_work(stages, rebuild)  # now that the pairs are known
-    if as_json:
-        typer.echo(format_json([report.json() for report in reports]))
-        return
-    if scores := _scores(stages):
-        typer.echo("\n" + scores)
-    if kept:
-        typer.echo("\n" + "\n".join(kept) + "\n'tonics run --rebuild train' trains anew")
-
-
-def _check_before_work(stages: list[Stage], rebuild: list[str]) -> None:
-    """Find out what cannot work, or would be refused, before any stage begins.
-
-    Raises:
-        ConfigError, InputError: settings that cannot work. WouldDiscard: as the stage itself would.
-    """
-    from .staleness import refusal, status_of
-
-    for stage in stages:
-        stage.check()
-    pending: set[str] = set()
-    for stage in stages:
-        if stage.renewable is None or pending & set(stage.inputs) or stage.key in rebuild:
-            continue
-        if stage.inputs and any(status_of(s).why for s in stages if s.key in stage.inputs):
-            pending.add(stage.key)
-            continue
-        refused = refusal(stage, status_of(stage))
-        if refused and stage.kind != "train":
-            raise refused
-
-
-def _price_of(stage: Stage) -> str:
-    from .runner import finished_cost
-
-    shards, cpu_s = finished_cost(stage)
-    return f"{stage.key}: discards {shards} finished shards ({cpu_s:,.1f} CPU-s of work)"
-
-
-def _scores(stages: list[Stage]) -> str:
-    """A table of the runs among the stages that have been evaluated."""
-    from .results import results_table
-
-    names = [s.name for s in stages if s.kind == "eval"]
-    return results_table(stages[0].dataset, names) if names else ""
-
-
-def _print_forecast(
-    dataset: Dataset, stages: list[Stage], rebuild: list[str], as_json: bool
-) -> None:
-    from .engine import worker_count
-    from .forecast import forecast
-    from .tables import format_json, format_table, size_text, time_text
-
-    found = forecast(dataset, stages, rebuild)
-    if as_json:
-        typer.echo(format_json([f.json() for f in found]))
-        return
-    if not found:
-        typer.echo("everything is up to date")
-        return
-    rows = [
-        [f.key, f.rows, time_text(f.cpu_s), size_text(f.bytes), f.measured, f.why] for f in found
-    ]
-    typer.echo(format_table(["stage", "rows", "CPU time", "disk", "measured", "why"], rows))
-    workers = worker_count(dataset.config.runtime.workers)
-    total = sum(f.cpu_s for f in found)
-    typer.echo(
-        f"\nin all about {time_text(total)} of CPU time (at best {time_text(total / workers)} with "
-        f"{workers} workers) and {size_text(sum(f.bytes for f in found))} on disk; a rate that is "
-        "not measured is a general figure"
-    )
 
 
 # -- looking at a dataset

@@ -83,11 +83,10 @@ def map_shards(stage: Stage, shards: Sequence[Shard], workers: int) -> Iterator[
     except BrokenProcessPool as error:
         do = "run again; with --workers 1 the reason shows itself (often: not enough memory)"
         raise TonicsError(stage.key, "a worker process died", do=do) from error
-    except Exception:
-        raise
-    except BaseException:  # interrupted: nobody waits for the shards under way
-        for worker in multiprocessing.active_children():
-            worker.terminate()
+    except BaseException as error:
+        if not isinstance(error, Exception):  # interrupted: nobody waits for shards under way
+            for worker in multiprocessing.active_children():
+                worker.terminate()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
