@@ -134,7 +134,8 @@ def test_the_demo_prints_costs_scores_and_what_to_try_next(
     assert re.search(f"^{header}$", demo.first, re.M)
     for run in ("random", "tonics"):
         scores = check_scores(demo.folder / "dataset", run)
-        assert re.search(rf"^{run} +test +{scores['images']} +{scores['captions']} ", demo.first, re.M)
+        row = rf"^{run} +test +{scores['images']} +{scores['captions']} "
+        assert re.search(row, demo.first, re.M)
     steps = demo.first.partition("What to try next")[2]
     commands = re.findall(r'^  tonics (-C \S+ (?:sql ".*?"|\S+(?: \w+)*))', steps, re.M)
     assert len(commands) >= 6
