@@ -75,20 +75,18 @@ def _check_before_work(stages: list[Stage], rebuild: list[str]) -> None:
     """
     for stage in stages:
         stage.check()
-    pending: set[str] = set()
-    for stage in stages:
-        if stage.renewable is None or pending & set(stage.inputs) or stage.key in rebuild:
-            continue
-        if stage.inputs and any(status_of(s).why for s in stages if s.key in stage.inputs):
-            pending.add(stage.key)
-            continue
-        refused = refusal(stage, status_of(stage))
-        if refused and stage.kind != "train":
+    guarded = [s for s in stages if s.renewable is not None and s.kind != "train"]
+    guarded = [s for s in guarded if s.key not in rebuild]
+    inputs = {key for stage in guarded for key in stage.inputs}
+    stale = {s.key for s in stages if s.key in inputs and status_of(s).why}
+    for stage in guarded:
+        if stale & set(stage.inputs):
+            continue  # what it will be refused for, if anything, is known once they are made
+        if refused := refusal(stage, status_of(stage)):
             raise refused
 
 
 def _price_of(stage: Stage) -> str:
-
     shards, cpu_s = finished_cost(stage)
     return f"{stage.key}: discards {shards} finished shards ({cpu_s:,.1f} CPU-s of work)"
 
