@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 from measure import compare, median_cpu, print_heading, print_table, ratio
+from regions import made_up_regions
 
 from tonics.features import FeatureStore
 from tonics.features.detector import Label, Vocabulary
-from tonics.features.regions import MAX_ATTRIBUTES, RegionBuffer, Regions
+from tonics.features.regions import RegionBuffer, Regions
 from tonics.features.writer import write_index, write_shard
 
 DIM, BATCH, SHARDS = 2048, 256, 2
@@ -117,21 +118,9 @@ def _rows(
 ) -> Iterator[tuple[int, Regions]]:
     for image in images:
         n = int(counts[image])
-        features = rng.random((n, DIM), np.float32).astype(np.float16)
-        features.tofile(flat)
-        yield (
-            image,
-            Regions(
-                features=features,
-                boxes=np.tile(np.array([1, 1, 50, 50], np.float32), (n, 1)),
-                labels=np.zeros(n, np.uint16),
-                scores=np.linspace(1, 0.5, n, dtype=np.float32),
-                attributes=np.zeros((0, MAX_ATTRIBUTES), np.uint16),
-                attribute_scores=np.zeros((0, MAX_ATTRIBUTES), np.float16),
-                width=100,
-                height=100,
-            ),
-        )
+        regions = made_up_regions(rng, n, DIM)
+        regions.features.tofile(flat)
+        yield image, regions
 
 
 if __name__ == "__main__":

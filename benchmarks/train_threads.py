@@ -32,10 +32,10 @@ from measure import (
     print_table,
     ratio,
 )
+from regions import made_up_regions
 
 from tonics.features import FeatureStore
 from tonics.features.detector import Label, Vocabulary
-from tonics.features.regions import MAX_ATTRIBUTES, Regions
 from tonics.features.writer import write_index, write_shard
 from tonics.train import Plan
 from tonics.train.plan import REMAINDER_SCHEMA, Batches, write_plan
@@ -118,7 +118,7 @@ def make_inputs(folder: Path, batches: int) -> None:
     """Write a feature store of random regions, and a plan that draws its images at random."""
     rng = np.random.default_rng(0)
     (folder / "store").mkdir()
-    rows = ((image, random_regions(rng)) for image in range(IMAGES))
+    rows = ((image, made_up_regions(rng, REGIONS, DIM)) for image in range(IMAGES))
     write_shard(folder / "store" / "00000.arrow", rows, dim=DIM)
     write_index(folder / "store", Vocabulary(labels=(Label("thing"),)))
     names = [f"{image}.jpg" for image in range(IMAGES)]
@@ -142,20 +142,6 @@ def make_inputs(folder: Path, batches: int) -> None:
     none_left = REMAINDER_SCHEMA.empty_table()
     counts = {"counts": {"epochs": 1}}
     write_plan(folder / "plan", header | counts, planned, pa.table(pairs), none_left, {})
-
-
-def random_regions(rng: np.random.Generator) -> Regions:
-    """Make up the regions of one image."""
-    return Regions(
-        features=rng.random((REGIONS, DIM), np.float32).astype(np.float16),
-        boxes=np.tile(np.array([1, 1, 50, 50], np.float32), (REGIONS, 1)),
-        labels=np.zeros(REGIONS, np.uint16),
-        scores=np.linspace(1, 0.5, REGIONS, dtype=np.float32),
-        attributes=np.zeros((0, MAX_ATTRIBUTES), np.uint16),
-        attribute_scores=np.zeros((0, MAX_ATTRIBUTES), np.float16),
-        width=100,
-        height=100,
-    )
 
 
 if __name__ == "__main__":
