@@ -59,7 +59,9 @@ _KINDS = {
 Name = Annotated[str, StringConstraints(pattern=_NAME)]
 Int = Annotated[int, Strict()]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
-SourceFormat = Literal["auto", "coco", "flickr", "csv", "tsv", "jsonl"]
+SourceFormat = Literal[
+    "auto", "coco", "karpathy", "flickr", "conceptual", "csv", "tsv", "jsonl", "parquet", "webdataset"
+]
 
 
 class Section(BaseModel):
@@ -98,6 +100,7 @@ class Ingest(Section):
     """Where images and captions come from, and what is refused."""
 
     image_root: str = "images"  # relative to the dataset folder, or absolute
+    image_files: bool = True  # false: features and captions only, no image file is looked for
     sources: tuple[Source, ...] = ()
     splits: Splits = Splits()
     max_pixels: Annotated[Int, Field(gt=0)] = 100_000_000
@@ -108,7 +111,7 @@ class Ingest(Section):
 class Features(Section):
     """A named feature set."""
 
-    detector: str = "grid"
+    detector: str = "grid"  # or "vinvl", or "import": filled by 'tonics features import'
     shard_images: Annotated[Int, Field(gt=0)] = 512
     max_rejected: Share = 0.2
     settings: dict[str, Any] = {}  # the detector's own, checked by the detector
@@ -172,6 +175,8 @@ class Run(Section):
 class Runtime(Section):
     """What changes how fast things go, never what comes out."""
 
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str = ""  # of a running cluster, "auto" finds it; "" = Ray on this machine alone
     workers: Annotated[Int, Field(ge=0)] = 0  # processes; 0 = one a core
     threads: Annotated[Int, Field(ge=0)] = 0  # torch threads of the trainer; 0 = see the docs
     device: Annotated[str, StringConstraints(pattern=_DEVICE)] = "auto"  # cpu, cuda or cuda:N

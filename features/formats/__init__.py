@@ -1,0 +1,1 @@
+"""Region features as other programs write them, one module a family."""

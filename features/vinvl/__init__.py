@@ -1,0 +1,1 @@
+"""Microsoft's X152-C4 object-attribute detector (VinVL), our own implementation."""

@@ -1,0 +1,1 @@
+"""Where shards are made: in this process, in several, or on a Ray cluster."""
