@@ -1,18 +1,25 @@
 """Opens images that strangers made: every photo becomes 8-bit RGB, or a reason why it cannot.
 
-Pixels are those of the stored image; an EXIF rotation is ignored, as VinVL's extraction does.
+Pixels are those of the stored image; an EXIF rotation is ignored, as VinVL's extraction does. A
+path may lead into a tar: ``FOLDER/00000.tar/000000017.jpg``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import io
+import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+import xxhash
+
 from ..errors import InputError
+from .tars import open_tar, split_member
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,6 +35,11 @@ _MAGIC = {
     b"MM\0*": "TIFF",
 }
 _TAIL = 64
+_CHUNK = 1 << 22
+# What an image is called, by the ends of names: how images are told from what lies beside them.
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".avif")
+)
 
 
 class BadImage(InputError):
@@ -40,13 +52,28 @@ class BadImage(InputError):
         return self.found.partition(" (")[0]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """What is known of an image without decoding it.
+
+    Attributes:
+        width, height: of the stored image, before any EXIF rotation. bytes: of the file.
+        xxh3: xxh3-128 of the file's bytes, as 32 hexadecimal digits.
+    """
+
+    width: int
+    height: int
+    bytes: int
+    xxh3: str
+
+
 def probe_image(path: str | Path, max_pixels: int) -> tuple[int, int]:
     """Read an image's size without decoding it, noticing what is obviously broken.
 
     A file that does not end as its format should is decoded after all, to be sure.
 
     Args:
-        path: the image file.
+        path: the image file, or a member of a tar.
         max_pixels: the most pixels, width times height, that are allowed.
 
     Returns:
@@ -55,10 +82,40 @@ def probe_image(path: str | Path, max_pixels: int) -> tuple[int, int]:
     Raises:
         BadImage: it cannot be used.
     """
-    with _opened(Path(path), max_pixels) as (file, image):
-        if not _ends_well(file, image.format or ""):
-            _decode(Path(path), file, image)
-        return image.size
+    with _source(path) as file:
+        return _size(path, file, max_pixels)
+
+
+def inspect_image(path: str | Path, max_pixels: int, data: bytes | None = None) -> Inspected:
+    """Probe an image and hash its bytes, reading them once.
+
+    Args:
+        path: the image file, or a member of a tar.
+        max_pixels: as for ``probe_image``.
+        data: the bytes of the image, where somebody has them already.
+
+    Raises:
+        BadImage: it cannot be used.
+    """
+    with _source(path) if data is None else io.BytesIO(data) as file:
+        state, size = xxhash.xxh3_128(), 0
+        while chunk := _read(path, file, _CHUNK):
+            state.update(chunk)
+            size += len(chunk)
+        file.seek(0)
+        width, height = _size(path, file, max_pixels)
+    return Inspected(width=width, height=height, bytes=size, xxh3=state.hexdigest())
+
+
+def image_exists(path: str | Path) -> bool:
+    """Whether there is such a file, or such a member in a tar."""
+    parts = split_member(path)
+    if parts is None:
+        return os.path.isfile(path)
+    try:
+        return parts[1] in open_tar(parts[0]).members
+    except OSError:
+        return False
 
 
 def open_image(path: str | Path, max_pixels: int) -> Image.Image:
@@ -68,39 +125,57 @@ def open_image(path: str | Path, max_pixels: int) -> Image.Image:
     frame is taken.
 
     Args:
-        path: the image file.
+        path: the image file, or a member of a tar.
         max_pixels: the most pixels, width times height, that are allowed; checked in the header.
 
     Raises:
         BadImage: it cannot be used.
     """
-    with _opened(Path(path), max_pixels) as (file, image):
-        _decode(Path(path), file, image)
+    with _source(path) as file, _opened(path, file, max_pixels) as image:
+        _decode(path, file, image)
         try:
             return _as_rgb(image)
         except ValueError as error:
             raise BadImage(path, f"unsupported pixel type ({image.mode})") from error
 
 
-@contextlib.contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[tuple[BinaryIO, Image.Image]]:
-    """Open a file and read its header."""
+def _size(path: str | Path, file: BinaryIO, max_pixels: int) -> tuple[int, int]:
+    with _opened(path, file, max_pixels) as image:
+        if not _ends_well(file, image.format or ""):
+            _decode(path, file, image)
+        return image.size
+
+
+def _source(path: str | Path) -> BinaryIO:
+    """The bytes of an image: its file, or a member of a tar."""
+    parts = split_member(path)
     try:
-        file = path.open("rb")
+        if parts is None:
+            return open(path, "rb")
+        tar = open_tar(parts[0])
+        member = tar.members.get(parts[1])
     except FileNotFoundError as error:
         raise BadImage(path, "no such file") from error
     except OSError as error:
         raise BadImage(path, f"cannot be read ({error.strerror})") from error
-    with file, _header(path, file, max_pixels) as image:
+    if member is None:
+        raise BadImage(path, "no such file (the tar has no such member)")
+    return io.BytesIO(tar.read(member))
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path, file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
+    """Read an image's header."""
+    with _header(path, file, max_pixels) as image:
         width, height = image.size
         if width * height > max_pixels:
             raise BadImage(
                 path, f"too many pixels ({width} x {height})", expected=f"at most {max_pixels}"
             )
-        yield file, image
+        yield image
 
 
-def _header(path: Path, file: BinaryIO, max_pixels: int) -> Image.Image:
+def _header(path: str | Path, file: BinaryIO, max_pixels: int) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
     _raise_pillow_limit(max_pixels)
@@ -122,7 +197,7 @@ def _header(path: Path, file: BinaryIO, max_pixels: int) -> Image.Image:
         raise BadImage(path, "not an image" if unknown else _damage(file, kind, error)) from error
 
 
-def _decode(path: Path, file: BinaryIO, image: Image.Image) -> None:
+def _decode(path: str | Path, file: BinaryIO, image: Image.Image) -> None:
     try:
         image.load()
     except MemoryError:
@@ -136,7 +211,7 @@ def _damage(file: BinaryIO, kind: str, error: Exception) -> str:
     return "truncated image" if short else f"damaged image ({error})"
 
 
-def _read(path: Path, file: BinaryIO, size: int) -> bytes:
+def _read(path: str | Path, file: BinaryIO, size: int) -> bytes:
     try:
         return file.read(size)
     except OSError as error:  # a folder opens, but does not read
