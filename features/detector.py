@@ -81,11 +81,15 @@ class Detector(Protocol):
         dim: D, the numbers in one region's feature.
         vocabulary: what the label and attribute numbers mean.
         batch_size: how many images to pass at once; the last batch of a shard may be smaller.
+        cpu_s_per_image: general figure, for forecasts: CPU-seconds an image on a CPU.
+        bytes_per_image: general figure, for forecasts: bytes an image in a store.
     """
 
     dim: int
     vocabulary: Vocabulary
     batch_size: int
+    cpu_s_per_image: float
+    bytes_per_image: int
 
     def fingerprint(self) -> dict[str, str]:
         """Name everything that decides the numbers: model file hash, settings, code version."""

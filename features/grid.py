@@ -82,6 +82,8 @@ class GridDetector:
     """
 
     dim = DIM
+    cpu_s_per_image = 0.045
+    bytes_per_image = 100_000
 
     def __init__(self, settings: GridSettings | None = None, device: str = "cpu") -> None:
         self.settings = settings or GridSettings()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..errors import StaleInput, WouldDiscard
 from .dataset import Dataset
-from .engine import worker_count
+from .engines import Engine, open_engine
+from .engines.machine import worker_count
 from .forecast import forecast
 from .graph import with_inputs
 from .progress import Progress
@@ -36,6 +37,21 @@ def bring_up(
 ) -> None:
     """Bring stages up to date in order; a finished run whose inputs changed is kept, and said."""
     _check_before_work(stages, rebuild)
+    if not stages:
+        return
+    with open_engine(stages[0].dataset.config.runtime, workers) as engine:
+        _bring_up(stages, engine, rebuild=rebuild, asked=asked, as_json=as_json, quiet=quiet)
+
+
+def _bring_up(
+    stages: list[Stage],
+    engine: Engine,
+    *,
+    rebuild: list[str],
+    asked: list[str],
+    as_json: bool,
+    quiet: bool,
+) -> None:
     reports, kept = [], []
     for stage in stages:
         anew = stage.key in rebuild
@@ -44,9 +60,9 @@ def bring_up(
         try:
             report = bring_up_to_date(
                 stage,
-                workers=workers or stage.dataset.config.runtime.workers,
                 rebuild=anew,
                 progress=Progress(quiet=quiet or as_json),
+                engine=engine,
             )
         except WouldDiscard as refused:
             if stage.kind != "train" or {stage.kind, stage.key} & set(asked):

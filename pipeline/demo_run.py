@@ -18,7 +18,7 @@ from .dataset import Dataset
 from .demo.scenes import compose
 from .demo.stamps import find_stamps
 from .demo.truth import measure
-from .engine import worker_count
+from .engines.machine import worker_count
 from .graph import stages_of
 from .init import init_dataset
 from .progress import Progress

@@ -1,4 +1,4 @@
-"""One coordinator a stage: a lock file that a dead run does not hold."""
+"""One coordinator a stage, one maker a shard: lock files that a dead process does not hold."""
 
 from __future__ import annotations
 
@@ -12,6 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import LockedError, writing_to
+from .dataset import Dataset
+
+_PATIENCE_S = 60.0  # how long one waits for the maker of a shard, which may be about to die
+_LOOK_EVERY_S = 0.2
+
+
+def lock_file(dataset: Dataset, key: str) -> Path:
+    """The lock of a stage."""
+    return dataset.state / "locks" / f"{key.replace('/', '-')}.lock"
+
+
+def shard_lock(dataset: Dataset, key: str, shard: str) -> Path:
+    """The lock of a shard."""
+    return dataset.state / "locks" / key.replace("/", "-") / f"{shard}.lock"
 
 
 @contextlib.contextmanager
@@ -24,23 +38,40 @@ def locked(path: Path, what: str) -> Iterator[None]:
     Raises:
         LockedError: somebody alive holds it.
     """
-    with writing_to(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = _take(path)
+    if handle is None:
+        raise LockedError(
+            what,
+            f"another run is at work on it ({_holder(path)})",
+            do="wait for it to end, or stop it; then run the same command again",
+        )
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise LockedError(
-                what,
-                f"another run is at work on it ({_holder(path)})",
-                do="wait for it to end, or stop it; then run the same command again",
-            ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(_myself()).encode(), 0)
+        _sign(handle)
         yield
         os.ftruncate(handle, 0)
     finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def claimed(path: Path, what: str, patience_s: float = _PATIENCE_S) -> Iterator[bool]:
+    """Hold a lock that lasts no longer than the block; yields whether it had to be waited for.
+
+    Raises:
+        LockedError: somebody alive held it all the while.
+    """
+    deadline, waited = time.monotonic() + patience_s, False
+    while (handle := _take(path)) is None:
+        if time.monotonic() > deadline:
+            found = f"a worker of another run is still making it ({_holder(path)})"
+            raise LockedError(what, found, do="end that process; then run the same command again")
+        waited = True
+        time.sleep(_LOOK_EVERY_S)
+    try:
+        _sign(handle)
+        yield waited
+    finally:
+        path.unlink(missing_ok=True)
         os.close(handle)
 
 
@@ -56,6 +87,29 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def _take(path: Path) -> int | None:
+    """Lock the file that is at ``path`` now; None when somebody holds it."""
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+                    return handle
+            except BlockingIOError:
+                os.close(handle)
+                return None
+            except FileNotFoundError:
+                pass
+            os.close(handle)  # its holder removed it before we had it: take the next one
+
+
+def _sign(handle: int) -> None:
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, json.dumps(_myself()).encode(), 0)
 
 
 def _myself() -> dict[str, str | int]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..artifact import Manifest, Output, drop, remove_leftovers
-from .dataset import Dataset
-from .engine import map_shards, worker_count
-from .lock import locked
+from .engines import Engine, open_engine
+from .engines.local import LocalEngine
+from .lock import lock_file, locked
 from .progress import Progress
 from .stage import (
     Shard,
@@ -72,9 +72,18 @@ def _image_counts(images: Any) -> str:
 
 
 def bring_up_to_date(
-    stage: Stage, *, workers: int = 0, rebuild: bool = False, progress: Progress | None = None
+    stage: Stage,
+    *,
+    workers: int = 0,
+    rebuild: bool = False,
+    progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> Report:
     """Make what is stale of one stage (or all of it, to rebuild), merge it, and record it.
+
+    Args:
+        engine: where shards are made; when omitted, the one ``tonics.toml`` names, with
+            ``workers`` processes (0: as ``tonics.toml`` says).
 
     Raises:
         LockedError: another run is at it. TooManyRejects: more than the set share was rejected.
@@ -95,7 +104,8 @@ def bring_up_to_date(
             shards, fresh = [s.shard for s in status.stale], status.fresh
         drop(manifest_file(stage.dataset, stage.key))
         try:
-            made = _make(stage, shards, workers, progress)
+            with _engine_of(stage, engine, workers) as chosen:
+                made = _make(stage, shards, chosen, progress or Progress())
         finally:
             _remove_leftovers(stage)  # of workers that were stopped
         manifests = sorted([*fresh, *made], key=lambda m: m.shard)
@@ -105,11 +115,6 @@ def bring_up_to_date(
         return _report(stage, merged, len(made), started, fresh=False)
 
 
-def lock_file(dataset: Dataset, key: str) -> Path:
-    """The lock of a stage."""
-    return dataset.state / "locks" / f"{key.replace('/', '-')}.lock"
-
-
 def _remove_leftovers(stage: Stage) -> None:
     manifests = manifest_file(stage.dataset, stage.key).parent
     rejected = rejected_file(stage.dataset, stage.key, "*")
@@ -117,18 +122,28 @@ def _remove_leftovers(stage: Stage) -> None:
         remove_leftovers(place)
 
 
+@contextlib.contextmanager
+def _engine_of(stage: Stage, engine: Engine | None, workers: int) -> Iterator[Engine]:
+    runtime = stage.dataset.config.runtime
+    if not stage.parallel:
+        yield LocalEngine(runtime, 1)
+    elif engine is not None:
+        yield engine
+    else:
+        with open_engine(runtime, workers) as own:
+            yield own
+
+
 def _make(
-    stage: Stage, shards: Sequence[Shard], workers: int, progress: Progress | None
+    stage: Stage, shards: Sequence[Shard], engine: Engine, progress: Progress
 ) -> list[Manifest]:
     rows = {s.name: s.rows for s in shards}
     made = []
-    with (progress or Progress()).task(stage.key, sum(rows.values())) as advance:
-        if stage.reports:
-            stage.advance = advance
-        for manifest in map_shards(stage, shards, worker_count(workers) if stage.parallel else 1):
+    with progress.task(stage.key, sum(rows.values()), stage.unit) as meter:
+        for manifest in engine.map(stage, shards, meter.reached):
             made.append(manifest)
-            if not stage.reports:
-                advance(rows[manifest.shard], sum(manifest.counts["rejected"].values()))
+            rejected = sum(manifest.counts["rejected"].values())
+            meter.finished(manifest.shard, rows[manifest.shard], rejected)
     return made
 
 

@@ -83,7 +83,10 @@ class Stage:
             other key would throw finished work away, and needs ``--rebuild``.
         estimate: what a row costs where nothing was measured yet.
         parallel: whether several processes may make its shards.
-        reports: whether it calls ``advance`` itself while it makes a shard (in this process).
+        unit: what its inputs are called where progress is shown.
+        uses_device: whether it computes on a GPU where there is one.
+        advance: ``make`` may call it with the inputs that are done, and rejected, since the last
+            call; the sums need not be exact, what ``make`` returns is.
     """
 
     kind: ClassVar[str]
@@ -91,7 +94,8 @@ class Stage:
     renewable: ClassVar[frozenset[str] | None] = None
     estimate: ClassVar[Estimate] = Estimate(cpu_s=0.0, bytes=0.0)
     parallel: ClassVar[bool] = True
-    reports: ClassVar[bool] = False
+    unit: ClassVar[str] = "rows"
+    uses_device: ClassVar[bool] = False
     max_rejected: float = 1.0
 
     def __init__(self, dataset: Dataset, name: str = "") -> None:

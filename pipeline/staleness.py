@@ -63,6 +63,12 @@ def status_of(stage: Stage) -> Status:
     return Status(stage=stage, fresh=fresh, stale=stale, merged=merged, why=why)
 
 
+def fresh_manifest(stage: Stage, shard: Shard) -> Manifest | None:
+    """The manifest of a shard that is finished and up to date, else None."""
+    made = Manifest.read(manifest_file(stage.dataset, stage.key, shard.name))
+    return None if _why_stale(stage, shard, made, stage.dataset.root) else made
+
+
 def _why_stale(stage: Stage, shard: Shard, old: Manifest | None, root: Path) -> Stale | None:
     if old is None:
         return Stale(shard=shard, reason="not made yet")

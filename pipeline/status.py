@@ -7,8 +7,7 @@ from typing import Any
 from ..errors import TonicsError
 from .dataset import Dataset
 from .graph import stages_of
-from .lock import is_locked
-from .runner import lock_file
+from .lock import is_locked, lock_file
 from .stage import Stage
 from .staleness import status_of
 

@@ -10,8 +10,7 @@ from ..artifact import Manifest
 from ..errors import TonicsError, writing_to
 from ..features import FeatureStore
 from ..train.plan import Plan
-from .lock import locked
-from .runner import lock_file
+from .lock import lock_file, locked
 from .stage import Stage, manifest_file
 
 

@@ -16,9 +16,8 @@ from ...errors import StaleInput
 from ...train.encoders import TextEncoder, encoder_fingerprint, load_text_encoder
 from ..config import Embedding
 from ..dataset import Dataset
-from ..engine import torch_threads
+from ..engines.machine import device_of, torch_threads
 from ..stage import Estimate, Made, Shard, Stage, row_shards
-from .extract import device_of
 
 
 class EmbedStage(Stage):
@@ -27,6 +26,8 @@ class EmbedStage(Stage):
     kind: ClassVar[str] = "embed"
     renewable: ClassVar[frozenset[str] | None] = frozenset({"rows"})
     estimate: ClassVar[Estimate] = Estimate(cpu_s=0.004, bytes=768)
+    unit: ClassVar[str] = "captions"
+    uses_device: ClassVar[bool] = True
 
     @property
     def config(self) -> Embedding:

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from ...artifact import Manifest, hash_rows, write_json
 from ...errors import InputError
 from ..dataset import read_table, write_table
-from ..engine import torch_threads
+from ..engines.machine import device_of, torch_threads
 from ..stage import Estimate, Made, Shard, Stage, require_done
-from .extract import device_of, load_store
+from .extract import load_store
 from .train import TrainStage, cached_texts
 
 QUERIES_SCHEMA = pa.schema([("pair", pa.int64()), ("image", pa.int64()), ("caption", pa.string())])

@@ -17,21 +17,24 @@ from ...features import FeatureStore
 from ...features.detector import Detector, load_detector
 from ...features.images import BadImage, open_image
 from ...features.regions import Regions
-from ...features.schema import VERSION as FEATURES_VERSION
+from ...features.schema import SHARD_VERSION
 from ...features.writer import write_index, write_shard
 from ..config import CONFIG_NAME, Features
 from ..dataset import Dataset
-from ..engine import torch_threads
+from ..engines.machine import device_of, torch_threads
 from ..stage import Estimate, Made, Reject, Shard, Stage, row_shards
+
+_PATHS = ("checkpoint", "label_map")  # a detector's files; relative ones are the dataset's
 
 
 class ExtractStage(Stage):
     """Runs a detector over the images; inputs are images."""
 
     kind: ClassVar[str] = "extract"
-    format: ClassVar[int] = FEATURES_VERSION
+    format: ClassVar[int] = SHARD_VERSION
     renewable: ClassVar[frozenset[str] | None] = frozenset({"rows"})
-    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.045, bytes=100_000)
+    unit: ClassVar[str] = "images"
+    uses_device: ClassVar[bool] = True
 
     @property
     def config(self) -> Features:
@@ -66,8 +69,19 @@ class ExtractStage(Stage):
         return self._detector_on(device_of(self.dataset))
 
     def _detector_on(self, device: str) -> Detector:
-        settings = json.dumps(self.config.settings, sort_keys=True)
-        return _detector(self.config.detector, settings, device)
+        settings = {
+            key: str(self.dataset.root / Path(value).expanduser())
+            if key in _PATHS and isinstance(value, str)
+            else value
+            for key, value in self.config.settings.items()
+        }
+        return _detector(self.config.detector, json.dumps(settings, sort_keys=True), device)
+
+    @property
+    def estimate(self) -> Estimate:  # type: ignore[override]
+        """The detector's general figures, for a CPU."""
+        known = self._detector_on("cpu")
+        return Estimate(cpu_s=known.cpu_s_per_image, bytes=known.bytes_per_image)
 
     def check(self) -> None:
         try:
@@ -109,7 +123,7 @@ class ExtractStage(Stage):
         """Decode and detect in batches that depend on the shard alone."""
         size = self.detector.batch_size
         for start in range(0, len(rows), size):
-            numbers, images = [], []
+            numbers, images, before = [], [], len(rejects)
             for row in rows[start : start + size]:
                 image = self._open(row, rejects)
                 if image is not None:
@@ -117,6 +131,7 @@ class ExtractStage(Stage):
                     images.append(image)
             if images:
                 yield from zip(numbers, self.detector(images), strict=True)
+            self.advance(len(rows[start : start + size]), len(rejects) - before)
 
     def _open(self, row: dict[str, Any], rejects: list[Reject]) -> Any:
         path = self.dataset.image_root / row["path"]
@@ -140,16 +155,6 @@ class ExtractStage(Stage):
             outputs=[self.folder / "index.arrow", self.folder / "vocabulary.json"],
             counts={"regions": regions, "dim": store.dim, "content_hash": store.content_hash},
         )
-
-
-def device_of(dataset: Dataset) -> str:
-    """Where to compute: as configured, else a GPU when there is one."""
-    device = dataset.config.runtime.device
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load_store(dataset: Dataset, name: str) -> FeatureStore:

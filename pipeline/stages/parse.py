@@ -22,6 +22,7 @@ class ParseStage(Stage):
 
     kind: ClassVar[str] = "parse"
     estimate: ClassVar[Estimate] = Estimate(cpu_s=0.001, bytes=30)
+    unit: ClassVar[str] = "captions"
 
     @property
     def inputs(self) -> tuple[str, ...]:

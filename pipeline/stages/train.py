@@ -13,10 +13,10 @@ from ...train.config import TrainConfig
 from ...train.encoders import encoder_fingerprint
 from ...train.plan import Plan
 from .. import config as configs
-from ..engine import torch_threads, worker_count
+from ..engines.machine import device_of, torch_threads, worker_count
 from ..stage import Estimate, Made, Shard, Stage, require_done
 from .embed import Vectors
-from .extract import device_of, load_store
+from .extract import load_store
 
 
 class TrainStage(Stage):
@@ -26,7 +26,7 @@ class TrainStage(Stage):
     renewable: ClassVar[frozenset[str] | None] = frozenset()
     estimate: ClassVar[Estimate] = Estimate(cpu_s=0.05, bytes=25_000)
     parallel: ClassVar[bool] = False
-    reports: ClassVar[bool] = True
+    unit: ClassVar[str] = "batches"
 
     @property
     def config(self) -> configs.Run:

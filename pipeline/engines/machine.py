@@ -1,0 +1,53 @@
+"""What this machine computes with: cores, threads and the device."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from ..dataset import Dataset
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def worker_count(wanted: int) -> int:
+    """How many processes to use: as asked, or one a core this process may use."""
+    return wanted or len(os.sched_getaffinity(0))
+
+
+def device_of(dataset: Dataset) -> str:
+    """Where to compute: as configured, else a GPU when there is one."""
+    device = dataset.config.runtime.device
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Compute with so many torch threads inside the block; with one, sums add up in one order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Start processes inside the block with one compute thread: libraries look only once."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
