@@ -60,7 +60,16 @@ Name = Annotated[str, StringConstraints(pattern=_NAME)]
 Int = Annotated[int, Strict()]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 SourceFormat = Literal[
-    "auto", "coco", "karpathy", "flickr", "conceptual", "csv", "tsv", "jsonl", "parquet", "webdataset"
+    "auto",
+    "coco",
+    "karpathy",
+    "flickr",
+    "conceptual",
+    "csv",
+    "tsv",
+    "jsonl",
+    "parquet",
+    "webdataset",
 ]
 
 
@@ -71,19 +80,19 @@ class Section(BaseModel):
 
 
 class Columns(Section):
-    """Which columns of a csv, tsv or jsonl file hold what."""
+    """Which columns of a csv, tsv, jsonl or parquet file, or fields of a tar's JSON, hold what."""
 
-    image: str = "image"  # path of the image below the source's image folder
-    caption: str = "caption"  # text; in jsonl also a list of texts
+    image: str = "image"  # path of the image below the source's image folder; "" = none
+    caption: str = "caption"  # text; in jsonl and parquet also a list of texts
     split: str = ""  # "" = the file says nothing about splits
-    image_id: str = ""  # "" = the path serves as the image's id
+    image_id: str = ""  # "" = the path serves as the image's id; in tars the key
 
 
 class Source(Section):
-    """One caption file and the folder its images are in."""
+    """One caption file, or several of one kind, and the folder their images are in."""
 
-    captions: str
-    images: str = ""  # folder below image_root
+    captions: str  # a file, or a pattern: "cc3m/*.tar", "cc3m/{00000..00331}.tar"
+    images: str = ""  # folder below image_root; conceptual: also a pattern such as "{row:09d}.jpg"
     format: SourceFormat = "auto"
     split: str = ""  # the split of everything in this file; "" = see Columns, else by image hash
     columns: Columns = Columns()

@@ -47,15 +47,24 @@ def read_coco(path: Path, source: Source) -> Iterator[Captioned]:
         yield Captioned(image_id=image_id, path=name, caption="", where=where, problem=NO_CAPTION)
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_json(path: Path, wanted: str) -> Any:
+    """Read a JSON file that people gave us.
+
+    Raises:
+        InputError: it is not JSON; the message says what was ``wanted``.
+    """
     text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(path, f"not valid JSON ({error})", expected=wanted) from error
+
+
+def _load(path: Path) -> dict[str, Any]:
     wanted = (
         "COCO captions: {'images': [{'id', 'file_name'}], 'annotations': [{'image_id', 'caption'}]}"
     )
-    try:
-        raw = json.loads(text)
-    except ValueError as error:
-        raise InputError(path, f"not valid JSON ({error})", expected=wanted) from error
+    raw: dict[str, Any] = load_json(path, wanted)
     needed = {"images": ("id", "file_name"), "annotations": ("image_id", "caption")}
     for key, fields in needed.items():
         rows = raw.get(key) if isinstance(raw, dict) else None

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, InputError
-from ..config import Source
-from .row import NO_CAPTION, Captioned, broken, numbered_lines
+from ..config import Columns, Source
+from .row import Captioned, broken, numbered_lines, with_captions
 
 _FIELD_LIMIT = 10_000_000
+_RECORD_LINES = 100  # a record of more lines has a quote that is never closed
 _SEPARATORS = {"\t": "tsv", ",": "csv", ";": "", "|": ""}  # and the format that reads them
 
 
@@ -41,58 +42,111 @@ def read_jsonl(path: Path, source: Source) -> Iterator[Captioned]:
             yield broken(path, number, "not a JSON object")
             continue
         if not seen_columns:
-            _check_columns(path, source, list(row))
+            check_columns(path, source.columns, list(row))
             seen_columns = True
         captions = row.get(source.columns.caption)
-        if captions == []:
-            found = _captioned(path, number, source, row, "")
-            yield dataclasses.replace(found, problem=found.problem or NO_CAPTION)
-            continue
-        for caption in captions if isinstance(captions, list) else [captions]:
-            yield _captioned(path, number, source, row, caption)
+        yield from with_captions(_captioned(path, number, source, row), captions)
 
 
 def _read_delimited(path: Path, source: Source, **dialect: Any) -> Iterator[Captioned]:
     csv.field_size_limit(_FIELD_LIMIT)
-    text = (line for _, line in numbered_lines(path))
-    if dialect["delimiter"] == ",":  # a quoted field may hold line ends
-        text = (line + "\n" for line in text)
-    reader = csv.reader(text, **dialect)
-    rows = _rows(path, reader)
-    header = [name.strip() for name in next(rows, [])]
+    records = _records(path, numbered_lines(path), dialect)
+    _, first = next(records, (0, []))
+    if first is None:
+        raise InputError(path, "its header line has a quote that is never closed")
+    header = [name.strip() for name in first]
     _check_separator(path, header, dialect["delimiter"])
-    _check_columns(path, source, header)
-    for values in rows:
-        if len(values) != len(header):
-            yield broken(path, reader.line_num, f"{len(values)} fields, not {len(header)}")
-            continue
-        row = dict(zip(header, values, strict=True))
-        yield _captioned(path, reader.line_num, source, row, row[source.columns.caption])
+    check_columns(path, source.columns, header)
+    caption = header.index(source.columns.caption)
+    for number, values in records:
+        if values is None:
+            yield broken(path, number, "a quote that is never closed")
+        elif len(values) != len(header):
+            yield broken(path, number, f"{len(values)} fields, not {len(header)}")
+        else:
+            row = _captioned(path, number, source, dict(zip(header, values, strict=True)))
+            yield row._replace(caption=values[caption])
 
 
-def _rows(path: Path, reader: Any) -> Iterator[list[str]]:
-    try:
-        yield from reader
-    except csv.Error as error:
-        do = "look for a quote that is never closed"
-        raise InputError(f"{path}:{reader.line_num}", str(error), do=do) from error
+def _records(
+    path: Path, lines: Iterable[tuple[int, str]], dialect: dict[str, Any]
+) -> Iterator[tuple[int, list[str] | None]]:
+    """Yield (number of its first line, fields) of every record; None: its quote never closes.
+
+    After such a line reading goes on with the next one, so that it costs no other record.
+    """
+    feed = _Feed(lines)
+    while True:
+        try:
+            for values in csv.reader(feed, **dialect):
+                yield feed.first, values
+                feed.begin()
+            return
+        except _EndlessError:
+            yield feed.first, None
+            feed.rewind()
+        except csv.Error as error:
+            raise InputError(f"{path}:{feed.first}", str(error)) from error
 
 
-def _captioned(
-    path: Path, number: int, source: Source, row: dict[str, Any], caption: Any
-) -> Captioned:
-    columns, where = source.columns, f"{path.name}:{number}"
-    image = row.get(columns.image)
-    if image is None or image == "":
+class _EndlessError(Exception):
+    """A record goes on for too many lines, or beyond the end of the file."""
+
+
+class _Feed:
+    """Hands lines to a csv reader, and remembers those of the record it is at."""
+
+    def __init__(self, lines: Iterable[tuple[int, str]]) -> None:
+        self._lines = iter(lines)
+        self._again: deque[tuple[int, str]] = deque()
+        self._record: list[tuple[int, str]] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            line = self._again.popleft() if self._again else next(self._lines)
+        except StopIteration:
+            if self._record:
+                raise _EndlessError from None
+            raise
+        if len(self._record) == _RECORD_LINES:
+            self._again.appendleft(line)
+            raise _EndlessError
+        self._record.append(line)
+        return line[1] + "\n"
+
+    @property
+    def first(self) -> int:
+        """The number of the record's first line."""
+        return self._record[0][0]
+
+    def begin(self) -> None:
+        """A record was read to its end."""
+        self._record.clear()
+
+    def rewind(self) -> None:
+        """Go back to the line behind the first of the record."""
+        self._again.extendleft(reversed(self._record[1:]))
+        self._record.clear()
+
+
+def _captioned(path: Path, number: int, source: Source, row: dict[str, Any]) -> Captioned:
+    """A row of a table, without its caption."""
+    columns = source.columns
+    image = row.get(columns.image) if columns.image else ""
+    image_id = row.get(columns.image_id) if columns.image_id else None
+    image_id = image if image_id is None else image_id
+    if image is None or image_id == "" or (columns.image and image == ""):
         return broken(path, number, "no image named")
-    image_id = row.get(columns.image_id) if columns.image_id else image
     split = row.get(columns.split) if columns.split else ""
     return Captioned(
-        image_id=str(image if image_id is None else image_id),
+        image_id=str(image_id),
         path=str(image),
-        caption=caption if isinstance(caption, str) else "",
+        caption="",
         split=str(split or ""),
-        where=where,
+        where=f"{path.name}:{number}",
     )
 
 
@@ -113,8 +167,13 @@ def _check_separator(path: Path, header: Sequence[str], delimiter: str) -> None:
         )
 
 
-def _check_columns(path: Path, source: Source, header: Sequence[str]) -> None:
-    for key, name in source.columns.model_dump().items():
+def check_columns(path: Path, columns: Columns, header: Sequence[str]) -> None:
+    """Refuse columns that a file does not have.
+
+    Raises:
+        ConfigError: the message names the nearest one.
+    """
+    for key, name in columns.model_dump().items():
         if name and name not in header:
             close = difflib.get_close_matches(name, header, 1)
             raise ConfigError(

@@ -144,14 +144,25 @@ def test_a_missing_column_is_named_with_the_nearest(tmp_path: Path, name: str) -
         read(tmp_path / name, text.get(name, '{"image": "a", "captions": []}'))
 
 
-def test_a_quote_that_is_never_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lines", [5, 2000])
+def test_a_quote_that_is_never_closed_costs_one_row(tmp_path: Path, lines: int) -> None:
+    text = 'image,caption\na.jpg,"two\nlines"\n\nb.jpg,"A dog\n' + "c.jpg,A cat\n" * lines
+    rows = read(tmp_path / "t.csv", text, format="csv")
+    assert said(rows[:1]) == [("a.jpg", "two\nlines")]
+    assert (rows[1].problem, rows[1].where) == ("a quote that is never closed", "t.csv:5")
+    assert said(rows[2:]) == [("c.jpg", "A cat")] * lines
+    assert rows[-1].where == f"t.csv:{5 + lines}"
+
+
+def test_a_quote_within_a_field_is_a_character(tmp_path: Path) -> None:
+    rows = read(tmp_path / "t.csv", 'image,caption\na.jpg,a 5" disk\nb.jpg,b\n', format="csv")
+    assert said(rows) == [("a.jpg", 'a 5" disk'), ("b.jpg", "b")]
+
+
+def test_a_field_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tonics.pipeline.sources.table._FIELD_LIMIT", 50)
-    with pytest.raises(InputError, match=r"t.csv:\d+: .*limit.*never closed"):
-        read(
-            tmp_path / "t.csv",
-            'image,caption\na.jpg,"A dog\n' + "b.jpg,A cat in a hat\n" * 9,
-            format="csv",
-        )
+    with pytest.raises(InputError, match=r"t.csv:2: field larger than field limit"):
+        read(tmp_path / "t.csv", "image,caption\na.jpg," + "x" * 99, format="csv")
 
 
 @pytest.mark.parametrize(
