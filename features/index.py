@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from .. import __version__
 from ..artifact import atomic_file, hash_bytes
 from ..errors import FormatError, InputError
-from .schema import INDEX_NAME, INDEX_SCHEMA, check_version, index_schema
-from .shard import Shard, ShardBatch
+from .schema import INDEX_NAME, INDEX_SCHEMA, INDEX_VERSION, REBUILD, check_version, index_schema
+from .shard import Shard, ShardBatch, open_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,9 +60,12 @@ class Index:
         folder: Path,
         shards: list[Shard],
         vocabulary_hash: str,
-        image_ids: Mapping[int, str] | None = None,
+        keys: Callable[[np.ndarray], np.ndarray],
     ) -> Index:
-        """Index shards of one folder; ``image_ids`` are the source's names of some images.
+        """Index shards of one folder.
+
+        Args:
+            keys: gives (N,) image numbers their ``image_key`` column.
 
         Raises:
             FormatError: a batch is damaged, or an image is in two places.
@@ -68,10 +73,10 @@ class Index:
         columns = _collect(shards)
         _check_unique(folder, [shard.path.name for shard in shards], columns)
         size = (columns["image"], columns["width"], columns["height"])
-        keys = image_keys_of(columns["image"], image_ids or {})
+        image_key = keys(columns["image"])
         return cls(
-            image_key=keys,
-            keys_hash=hash_keys(keys),
+            image_key=image_key,
+            keys_hash=hash_keys(image_key),
             content_hash=content_hash(*size, columns.pop("xxh3")),
             vocabulary_hash=vocabulary_hash,
             files=tuple((shard.path.name, shard.path.stat().st_size) for shard in shards),
@@ -81,9 +86,18 @@ class Index:
 
     def write(self, folder: Path) -> None:
         """Write ``index.arrow``, atomically."""
-        names = ("files", "dim", "content_hash", "vocabulary_hash", "keys_hash")
-        schema = index_schema(**{name: getattr(self, name) for name in names})
-        arrays = [pa.array(getattr(self, field.name), field.type) for field in schema]
+        facts = {
+            "tonics": __version__,
+            "dim": str(self.dim),
+            "content_hash": self.content_hash,
+            "vocabulary_hash": self.vocabulary_hash,
+            "keys_hash": self.keys_hash,
+            "files": json.dumps(self.files),
+        }
+        columns = {field.name: getattr(self, field.name) for field in INDEX_SCHEMA}
+        schema = index_schema(facts)
+        schema = index_schema(facts | {"xxh3": _own_hash(schema.metadata, columns)})
+        arrays = [pa.array(columns[field.name], field.type) for field in schema]
         with (
             atomic_file(folder / INDEX_NAME) as tmp,
             pa.ipc.new_file(str(tmp), schema) as writer,
@@ -92,43 +106,31 @@ class Index:
 
     @classmethod
     def read(cls, folder: Path) -> Index:
-        """Map ``index.arrow``; columns that this release does not know are ignored.
+        """Map ``index.arrow``, and check it against its own hash.
+
+        Columns that this release does not know are ignored.
 
         Raises:
             InputError: there is none.
             FormatError: it is damaged or of another version.
         """
         path = folder / INDEX_NAME
-        try:
-            reader = pa.ipc.open_file(pa.memory_map(str(path)))
-            check_version(path, reader.schema)
+        with reading_index(folder):
+            reader = open_file(path)
+            check_version(path, reader.schema, INDEX_VERSION)
             _check_columns(path, reader.schema)
-            if reader.num_record_batches != 1:
-                found = f"{reader.num_record_batches} record batches"
-                raise FormatError(path, found, expected="one", do="run 'tonics run'")
-            return cls._of_batch(reader.get_batch(0), reader.schema.metadata)
-        except FileNotFoundError as error:
-            expected = "a folder with index.arrow and its shards"
-            do = "run 'tonics extract'"
-            raise InputError(folder, "no feature store", expected=expected, do=do) from error
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise FormatError(path, f"damaged ({error})", do="run 'tonics run'") from error
-
-    @classmethod
-    def _of_batch(cls, record_batch: pa.RecordBatch, metadata: dict[bytes, bytes]) -> Index:
-        record_batch.validate()
-        names = [name for name in INDEX_SCHEMA.names if name in record_batch.schema.names]
-        columns = {n: record_batch.column(n).to_numpy(zero_copy_only=True) for n in names}
-        # A store written before images had keys knows none.
-        columns.setdefault("image_key", np.zeros(record_batch.num_rows, np.uint64))
-        return cls(
-            files=tuple((str(name), int(size)) for name, size in json.loads(metadata[b"files"])),
-            dim=int(metadata[b"dim"]),
-            content_hash=metadata[b"content_hash"].decode(),
-            vocabulary_hash=metadata[b"vocabulary_hash"].decode(),
-            keys_hash=metadata.get(b"keys_hash", b"").decode(),
-            **columns,
-        )
+            columns = index_columns(reader)
+            metadata = reader.schema.metadata
+            if metadata[b"xxh3"].decode() != _own_hash(metadata, columns):
+                raise FormatError(path, "was altered", do=REBUILD)
+            return cls(
+                files=files_of(metadata),
+                dim=int(metadata[b"dim"]),
+                content_hash=metadata[b"content_hash"].decode(),
+                vocabulary_hash=metadata[b"vocabulary_hash"].decode(),
+                keys_hash=metadata[b"keys_hash"].decode(),
+                **columns,
+            )
 
     def rows(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find images: (B,) int64 places in the columns, and (B,) bool whether they are there."""
@@ -145,6 +147,49 @@ class Index:
             return False
         columns = batch_columns(batch, file, number)
         return all(np.array_equal(getattr(self, name)[rows], columns[name]) for name in columns)
+
+
+@contextlib.contextmanager
+def reading_index(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong while an index is read into errors that say what to do."""
+    path = folder / INDEX_NAME
+    try:
+        yield
+    except FileNotFoundError as error:
+        expected = "a folder with index.arrow and its shards"
+        do = "run 'tonics extract'"
+        raise InputError(folder, "no feature store", expected=expected, do=do) from error
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise FormatError(path, f"damaged ({error})", do=REBUILD) from error
+
+
+def index_columns(reader: pa.ipc.RecordBatchFileReader) -> dict[str, np.ndarray]:
+    """View the columns of an index that this release knows."""
+    if reader.num_record_batches != 1:
+        raise ValueError(f"{reader.num_record_batches} record batches")
+    batch = reader.get_batch(0)
+    batch.validate()
+    names = [name for name in INDEX_SCHEMA.names if name in batch.schema.names]
+    return {name: batch.column(name).to_numpy(zero_copy_only=True) for name in names}
+
+
+def files_of(metadata: Mapping[bytes, bytes]) -> tuple[tuple[str, int], ...]:
+    """Read the list of shards: (name, size in bytes)."""
+    return tuple((str(name), int(size)) for name, size in json.loads(metadata[b"files"]))
+
+
+def _own_hash(metadata: Mapping[bytes, bytes], columns: Mapping[str, np.ndarray]) -> str:
+    """Hash an index: everything it says of the store, and its columns of this version."""
+    state = xxhash.xxh3_128()
+    facts = sorted((key, value) for key, value in metadata.items() if key != b"xxh3")
+    parts = [part for fact in facts for part in fact]
+    parts += [
+        np.ascontiguousarray(columns[name]).view(np.uint8).data for name in INDEX_SCHEMA.names
+    ]
+    for part in parts:
+        state.update(len(part).to_bytes(8, "little"))
+        state.update(part)
+    return state.hexdigest()
 
 
 def image_key(image_id: str) -> int:
@@ -212,10 +257,9 @@ def _collect(shards: list[Shard]) -> dict[str, np.ndarray]:
 def _check_columns(path: Path, schema: pa.Schema) -> None:
     for field in INDEX_SCHEMA:
         there = [f.type for f in schema if f.name == field.name]
-        if there == [field.type] or (field.name == "image_key" and not there):
-            continue
-        found = f"column {field.name!r} is {', '.join(map(str, there)) or 'missing'}"
-        raise FormatError(path, found, expected=str(field.type), do="run 'tonics run'")
+        if there != [field.type]:
+            found = f"column {field.name!r} is {', '.join(map(str, there)) or 'missing'}"
+            raise FormatError(path, found, expected=str(field.type), do=REBUILD)
 
 
 def _check_unique(folder: Path, names: list[str], columns: dict[str, np.ndarray]) -> None:

@@ -6,8 +6,8 @@ files are uncompressed IPC files, so that a column can be read where it lies in 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,9 +16,16 @@ from ..errors import FormatError
 from .regions import MAX_ATTRIBUTES
 
 FORMAT = "tonics-features"
-VERSION = 1
+SHARD_VERSION = 1
+# The store's version: it rises with the shards' as well, so that a store is old as long as any file
+# of it is (migrate.py brings the index up to date last).
+INDEX_VERSION = 2
 INDEX_NAME = "index.arrow"
 VOCABULARY_NAME = "vocabulary.json"
+# What to do: a file that is gone or cut short is noticed by any run; one that was altered has to be
+# found first.
+REMAKE = "'tonics run' makes it anew"
+REBUILD = "'tonics verify', then 'tonics run', makes just the damaged part anew"
 
 
 def shard_schema(dim: int) -> pa.Schema:
@@ -40,51 +47,53 @@ def shard_schema(dim: int) -> pa.Schema:
         "attribute_scores": per_region(pa.float16(), MAX_ATTRIBUTES),
         "xxh3": pa.binary(16),  # Regions.xxh3 of the row
     }
-    return _schema(columns, {"format": FORMAT, "version": str(VERSION)})
+    return _schema(columns, {"format": FORMAT, "version": str(SHARD_VERSION)})
 
 
-def index_schema(
-    *,
-    files: Sequence[tuple[str, int]],
-    dim: int,
-    content_hash: str,
-    vocabulary_hash: str,
-    keys_hash: str,
-) -> pa.Schema:
-    """Declare the index of a store whose shards are ``files`` (name, size in bytes)."""
-    facts: dict[str | bytes, str | bytes] = {
-        "dim": str(dim),
-        "content_hash": content_hash,
-        "vocabulary_hash": vocabulary_hash,
-        "keys_hash": keys_hash,
-        "files": json.dumps(files),
-    }
-    return INDEX_SCHEMA.with_metadata(INDEX_SCHEMA.metadata | facts)
+def index_schema(facts: Mapping[str, str]) -> pa.Schema:
+    """Declare an index with what it says of the store as a whole."""
+    encoded: dict[str | bytes, str | bytes] = dict(facts)
+    return INDEX_SCHEMA.with_metadata(INDEX_SCHEMA.metadata | encoded)
 
 
-def check_version(path: Path, schema: pa.Schema) -> None:
+def check_version(path: Path, schema: pa.Schema, version: int) -> None:
     """Refuse a file of another format or version.
 
     Raises:
-        FormatError: the message says whether the file or this tonics is the older one.
+        FormatError: the message says which tonics to install, or how to migrate.
     """
     metadata = schema.metadata or {}
-    version = metadata.get(b"version", b"").decode()
-    if metadata.get(b"format") != FORMAT.encode() or not version.isdigit():
-        raise FormatError(path, "not a file of a tonics feature store", do="run 'tonics run'")
-    if int(version) > VERSION:
-        do = "upgrade tonics, or rebuild the store with 'tonics run --rebuild extract'"
+    found = version_of(schema)
+    if found is None:
+        raise FormatError(path, "not a file of a tonics feature store", do=REBUILD)
+    if found > version:
+        writer = plain_version(metadata.get(b"tonics", b"").decode(errors="replace"))
+        by = f" (written by tonics {writer})" if writer else ""
+        do = f"pip install 'tonics>={writer}'" if writer else "install a newer tonics"
+        text = f"format version {found}{by} is newer than this tonics reads"
+        raise FormatError(path, text, expected=str(version), do=do)
+    if found < version:
+        do = f"run 'tonics features migrate {path.parent.name}'"
         raise FormatError(
-            path,
-            f"format version {version} is newer than this tonics",
-            expected=str(VERSION),
-            do=do,
+            path, f"format version {found} is an older one", expected=str(version), do=do
         )
-    if int(version) < VERSION:
-        do = "rebuild the store with 'tonics run --rebuild extract'"
-        raise FormatError(
-            path, f"format version {version} is too old", expected=str(VERSION), do=do
-        )
+
+
+def version_of(schema: pa.Schema) -> int | None:
+    """Read the format version of a store's file; None when it is another format's."""
+    metadata = schema.metadata or {}
+    version = metadata.get(b"version", b"").decode(errors="replace")
+    ours = metadata.get(b"format") == FORMAT.encode() and version.isascii() and version.isdigit()
+    return int(version) if ours else None
+
+
+def plain_version(text: str) -> str:
+    """Let a version number through, and nothing else: it goes into a command to paste.
+
+    >>> plain_version("0.2.0rc1"), plain_version("1; rm -rf")
+    ('0.2.0rc1', '')
+    """
+    return text if re.fullmatch(r"[0-9]+(\.[0-9a-z]+)*", text) else ""
 
 
 def _schema(columns: dict[str, pa.DataType], metadata: dict[str, str]) -> pa.Schema:
@@ -106,5 +115,5 @@ INDEX_SCHEMA = _schema(
         "height": pa.int32(),
         "image_key": pa.uint64(),  # xxh3-64 of the source's image_id; 0 where it is not known
     },
-    {"format": FORMAT, "version": str(VERSION)},
+    {"format": FORMAT, "version": str(INDEX_VERSION)},
 )

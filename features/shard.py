@@ -10,7 +10,20 @@ import pyarrow as pa
 
 from ..errors import FormatError
 from .regions import Regions
-from .schema import check_version, shard_schema
+from .schema import REBUILD, REMAKE, SHARD_VERSION, check_version, shard_schema
+
+
+def open_file(path: Path) -> pa.ipc.RecordBatchFileReader:
+    """Map an Arrow file.
+
+    The map outlives its file descriptor: a store of a thousand shards holds none open.
+    """
+    return pa.ipc.open_file(pa.BufferReader(_map(path)))
+
+
+def _map(path: Path) -> pa.Buffer:
+    with pa.memory_map(str(path)) as file:
+        return file.read_buffer()
 
 
 class Shard:
@@ -23,13 +36,13 @@ class Shard:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
-            check_version(path, self._reader.schema)
+            self._reader = open_file(path)
+            check_version(path, self._reader.schema, SHARD_VERSION)
             self.dim = self._check_columns()
         except FileNotFoundError as error:
-            raise FormatError(path, "is missing", do="run 'tonics run'") from error
+            raise FormatError(path, "is missing", do=REMAKE) from error
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise FormatError(path, f"damaged ({error})", do="run 'tonics run'") from error
+            raise FormatError(path, f"damaged ({error})", do=REBUILD) from error
         self.num_batches: int = self._reader.num_record_batches
 
     def batch(self, number: int) -> ShardBatch:
@@ -44,7 +57,27 @@ class Shard:
             return ShardBatch.of(record_batch)
         except (pa.ArrowException, OSError, ValueError) as error:
             found = f"batch {number} is damaged ({error})"
-            raise FormatError(self.path, found, do="run 'tonics verify'") from error
+            raise FormatError(self.path, found, do=REBUILD) from error
+
+    def verify(self) -> list[str]:
+        """Compare every row with its hash.
+
+        Returns:
+            One line for each damage, naming shard, batch and image; empty when all is well.
+        """
+        problems = []
+        for number in range(self.num_batches):
+            try:
+                batch = self.batch(number)
+                rows = np.flatnonzero((batch.digests() != batch.hashes).any(axis=1))
+                problems += [self.altered(number, image) for image in batch.images[rows].tolist()]
+            except FormatError as error:
+                problems.append(str(error))
+        return problems
+
+    def altered(self, number: int, image: int) -> str:
+        """Say that an image of a record batch is not as it was written."""
+        return f"{self.path}: batch {number}: image {image} was altered"
 
     def _check_columns(self) -> int:
         """Compare the columns with the format's; return D."""
@@ -53,13 +86,13 @@ class Shard:
             dim: int = schema.field("features").type.value_type.list_size
         except (KeyError, AttributeError) as error:
             found = "column 'features' is not a list of fixed-size vectors"
-            raise FormatError(self.path, found, do="run 'tonics run'") from error
+            raise FormatError(self.path, found, do=REBUILD) from error
         for field in shard_schema(dim):
             found_field = schema.field(field.name) if field.name in schema.names else None
             if found_field is None or found_field.type != field.type:
                 found = "is missing" if found_field is None else f"is {found_field.type}"
                 found = f"column {field.name!r} {found}"
-                raise FormatError(self.path, found, expected=str(field.type), do="run 'tonics run'")
+                raise FormatError(self.path, found, expected=str(field.type), do=REBUILD)
         return dim
 
 
@@ -115,6 +148,11 @@ class ShardBatch:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def digests(self) -> np.ndarray:
+        """Hash every row as it is now, (R, 16) uint8."""
+        found = b"".join(self.regions(row).xxh3() for row in range(len(self)))
+        return np.frombuffer(found, np.uint8).reshape(-1, 16)
 
     def regions(self, row: int) -> Regions:
         """View one image."""

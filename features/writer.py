@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from ..errors import FormatError, InputError
 from .detector import Vocabulary
-from .index import Index
+from .index import Index, image_keys_of
 from .regions import Regions
 from .schema import VOCABULARY_NAME, shard_schema
 from .shard import Shard
@@ -60,13 +61,14 @@ def write_index(
         FormatError: no shard, a damaged one, shards that differ in D, an image in two shards, or a
             label that the vocabulary does not have.
     """
-    shards = [Shard(path) for path in _shard_paths(folder)]
+    shards = [Shard(path) for path in shard_paths(folder)]
     for shard in shards:
         if shard.dim != shards[0].dim:
             expected = f"{shards[0].dim} as in {shards[0].path.name}"
             raise FormatError(shard.path, f"features have {shard.dim} numbers", expected=expected)
         _check_labels(shard, vocabulary)
-    index = Index.of(folder, shards, vocabulary.content_hash(), image_ids)
+    keys = functools.partial(image_keys_of, image_ids=image_ids or {})
+    index = Index.of(folder, shards, vocabulary.content_hash(), keys)
     vocabulary.write(folder / VOCABULARY_NAME)
     index.write(folder)
 
@@ -126,7 +128,12 @@ def _ragged(parts: list[np.ndarray], kind: pa.LargeListType) -> pa.LargeListArra
     return pa.LargeListArray.from_arrays(pa.array(offsets), values, type=kind)
 
 
-def _shard_paths(folder: Path) -> list[Path]:
+def shard_paths(folder: Path) -> list[Path]:
+    """List a folder's ``NNNNN.arrow`` shards by number.
+
+    Raises:
+        FormatError: there is none.
+    """
     names = [p for p in folder.iterdir() if re.fullmatch(r"\d+\.arrow", p.name)]
     if not names:
         raise FormatError(folder, "no NNNNN.arrow shard to index", do="run 'tonics extract'")
