@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..artifact import Manifest
-from ..errors import TonicsError, writing_to
-from ..features import FeatureStore
+from ..errors import FormatError, TonicsError, writing_to
+from ..features.schema import INDEX_NAME
+from ..features.shard import Shard as FeatureShard
 from ..train.plan import Plan
 from .lock import lock_file, locked
 from .stage import Stage, manifest_file
@@ -47,7 +48,7 @@ def _verify_stage(stage: Stage, found: Verified) -> None:
     bad: list[Path] = []
     problems = _verify_manifests(stage, bad, found)
     if problems:
-        problems += _verify_content(stage)
+        problems += _verify_content(stage, bad)
     tables = (stage.dataset.images_file, stage.dataset.pairs_file)
     if any(file in tables for file in bad):
         problems.append(
@@ -79,13 +80,30 @@ def _verify_manifests(stage: Stage, bad: list[Path], found: Verified) -> list[st
     return problems
 
 
-def _verify_content(stage: Stage) -> list[str]:
+def _verify_content(stage: Stage, damaged: Sequence[Path]) -> list[str]:
     """Say more precisely where the damage is, where the format knows."""
     try:
         if stage.kind == "extract":
-            return [f"{stage.key}: {p}" for p in FeatureStore(stage.folder).verify()]
-        if stage.kind == "plan":
-            return [f"{stage.key}: {p}" for p in Plan(stage.folder).verify()]
+            shards = [f for f in damaged if f.suffix == ".arrow" and f.name != INDEX_NAME]
+            lines = [line for file in shards if file.exists() for line in _damage_in(file)]
+        elif stage.kind == "plan":
+            lines = Plan(stage.folder).verify()
+        else:
+            lines = []
     except TonicsError as error:
-        return [f"{stage.key}: {error}"]
-    return []
+        lines = [_without_advice(error)]
+    return [f"{stage.key}: {line}" for line in lines]
+
+
+def _damage_in(file: Path) -> list[str]:
+    """Name batches and images of a feature shard that are not as they were written."""
+    try:
+        found = FeatureShard(file).verify()
+    except FormatError as error:
+        return [_without_advice(error)]
+    return found or [f"{file}: every image in it is intact; the damage is between them"]
+
+
+def _without_advice(error: TonicsError) -> str:
+    """What is wrong, without the advice to run this very command."""
+    return f"{error.where}: {error.found}"

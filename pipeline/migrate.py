@@ -1,0 +1,117 @@
+"""``tonics features migrate``: feature stores of an older format version, without extracting again.
+
+The manifests follow the files, so that the stage counts as up to date afterwards; and because the
+content stays the same, so does everything that was made from it. A migration that was killed is
+finished by the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..artifact import Manifest, Output, hash_json, remove_leftovers
+from ..errors import FormatError, InputError
+from ..features import FeatureStore
+from ..features.migrate import Migrated, migrate_store
+from .dataset import Dataset
+from .graph import stages_of
+from .lock import lock_file, locked
+from .stage import Stage, manifest_file
+
+
+def migrate_features(dataset: Dataset, names: Sequence[str]) -> list[str]:
+    """Migrate feature sets of a dataset, all of them when none is named.
+
+    Returns:
+        One line for each.
+
+    Raises:
+        InputError: tonics.toml has no such feature set, or nothing was made of it.
+        FormatError: a store is damaged, or of a newer version.
+        LockedError: it is being made.
+    """
+    stages = {s.name: s for s in stages_of(dataset).values() if s.kind == "extract"}
+    for name in names:
+        if name not in stages:
+            found, expected = f"no [features.{name}] in tonics.toml", f"one of {sorted(stages)}"
+            raise InputError("features migrate", found, expected=expected)
+    return [_migrate(stages[name]) for name in names or stages]
+
+
+def _migrate(stage: Stage) -> str:
+    with locked(lock_file(stage.dataset, stage.key), stage.key):
+        remove_leftovers(stage.folder)
+        shards = {path: file for file in _manifest_files(stage) for path in _outputs(stage, file)}
+
+        def follow(path: Path, rewritten: bool) -> None:
+            if path in shards:
+                _follow_shard(stage, shards[path], rewritten)
+
+        done = migrate_store(stage.folder, follow)
+        _follow_index(stage)
+    return _line(stage, done)
+
+
+def _line(stage: Stage, done: Migrated) -> str:
+    where = f"features/{stage.name}"
+    if done.before == done.after and not done.shards:
+        return f"{where}: is of format version {done.after}, the newest; nothing to do"
+    return (
+        f"{where}: format version {done.before} is now {done.after} "
+        f"({done.shards} shards rewritten); what was made from it stays up to date"
+    )
+
+
+def _manifest_files(stage: Stage) -> list[Path]:
+    files = manifest_file(stage.dataset, stage.key).parent.glob("*.json")
+    return sorted(file for file in files if file.stem != "stage")
+
+
+def _outputs(stage: Stage, file: Path) -> list[Path]:
+    manifest = Manifest.read(file)
+    return [stage.dataset.root / o.path for o in manifest.outputs] if manifest else []
+
+
+def _follow_shard(stage: Stage, file: Path, rewritten: bool) -> None:
+    """Record a shard as it is now, unless its manifest says so already.
+
+    Shards that a killed migration rewrote are known by the older format in their manifests.
+    """
+    manifest = Manifest.read(file)
+    if manifest is None or not (rewritten or manifest.identity.get("format") != stage.format):
+        return
+    root = stage.dataset.root
+    outputs = tuple(Output.of(root, root / o.path) for o in manifest.outputs)
+    identity = {**manifest.identity, "format": stage.format}
+    replace(manifest, identity=identity, outputs=outputs).write(file)
+
+
+def _follow_index(stage: Stage) -> None:
+    """Record the index as it is now; a stage that was not finished is left to 'tonics run'.
+
+    Raises:
+        FormatError: the store does not hold what the stage made.
+    """
+    file = manifest_file(stage.dataset, stage.key)
+    merged = Manifest.read(file)
+    if merged is None:
+        return
+    store = FeatureStore(stage.folder)
+    if store.content_hash != merged.counts["content_hash"]:
+        raise FormatError(store.path, "does not hold what was extracted", do="run 'tonics verify'")
+    root = stage.dataset.root
+    shards = [m for f in _manifest_files(stage) if (m := Manifest.read(f)) is not None]
+    identity = {
+        **merged.identity,
+        "format": stage.format,
+        "shards": hash_json([m.content() for m in sorted(shards, key=lambda m: m.shard)]),
+    }
+    outputs = tuple(_now(root, output, stage.folder / "index.arrow") for output in merged.outputs)
+    if (identity, outputs) != (merged.identity, merged.outputs):
+        replace(merged, identity=identity, outputs=outputs).write(file)
+
+
+def _now(root: Path, output: Output, index: Path) -> Output:
+    return Output.of(root, index) if root / output.path == index else output
