@@ -123,5 +123,5 @@ class _Sizes:
     def _sources(self) -> tuple[int, int]:
         if self._known is None:
             ingest = IngestStage(self.dataset)
-            self._known = (len(ingest.paths), len(ingest.captions))
+            self._known = (ingest.num_images, ingest.num_captions)
         return self._known

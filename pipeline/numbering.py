@@ -1,83 +1,174 @@
 """Numbers are given once: images and captions that were there keep theirs, new ones are appended.
 
 What left its source, or is rejected now, is *withdrawn*: its row stays for the number's sake, an
-image without a file, a pair in no split. When it comes back it is active again.
+image without content, a pair in no split. When it comes back it is active again.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from .dataset import IMAGES_SCHEMA, PAIRS_SCHEMA, caption_hash
+from .dataset import IMAGES_SCHEMA, PAIRS_SCHEMA
 
-Row = Mapping[str, Any]
+_ROWS_AT_ONCE = 1_000_000
 _NO_FILE = {"path": "", "width": 0, "height": 0, "bytes": 0, "content_hash": ""}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caption:
-    """A caption that was accepted; ``position`` counts all captions of its image, from 0."""
+@dataclass(frozen=True, kw_only=True)
+class Captions:
+    """The captions of all sources, in their order: n in all, of which a are accepted.
 
-    image_id: str
-    image: int
-    position: int
-    text: str
-    split: str
+    Attributes:
+        image: (n,) number of the image, -1: none. position: (n,) place among those of its image.
+        rows: (a,) which are accepted; increasing.
+        caption, split: (a) texts. caption_hash: (a,) uint64.
+    """
+
+    image: np.ndarray
+    position: np.ndarray
+    rows: np.ndarray
+    caption: pa.ChunkedArray
+    split: pa.Array
+    caption_hash: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
-def number_images(old: Iterable[Row], probed: Iterable[Row]) -> pa.Table:
-    """Number images; rows of ``old`` that were not probed are withdrawn."""
-    rows = {row["image_id"]: row for row in probed}
-    numbered = [rows.pop(row["image_id"], {**row, **_NO_FILE}) for row in old]
-    numbered += rows.values()
-    return pa.Table.from_pylist(
-        [{**row, "image": number} for number, row in enumerate(numbered)], schema=IMAGES_SCHEMA
-    )
+def number_images(old: pa.Table, probed: pa.Table) -> pa.Table:
+    """Number images; rows of ``old`` that were not probed are withdrawn.
+
+    Args:
+        probed: ``IMAGES_SCHEMA`` without numbers, every image id once.
+    """
+    ids = probed.column("image_id").combine_chunks()
+    kept = pc.index_in(old.column("image_id"), value_set=ids)
+    new = pc.invert(pc.is_in(ids, value_set=old.column("image_id").combine_chunks()))
+    added = probed.filter(new)
+    columns = {"image": np.arange(old.num_rows + added.num_rows)}
+    columns["image_id"] = _joined(old.column("image_id"), added.column("image_id"))
+    for name, nothing in _NO_FILE.items():
+        before = pc.fill_null(probed.column(name).take(kept), nothing)
+        columns[name] = _joined(before, added.column(name))
+    return pa.table(columns).select(IMAGES_SCHEMA.names).cast(IMAGES_SCHEMA)
 
 
-def number_pairs(
-    old: Iterable[Row], captions: Sequence[Caption], refused: Mapping[str, set[int]]
-) -> pa.Table:
+def number_pairs(old: pa.Table, captions: Captions, image_ids: pa.ChunkedArray) -> pa.Table:
     """Number pairs; rows of ``old`` that no caption matches are withdrawn.
 
     Args:
-        captions: in source order. refused: positions of an image's rejected captions.
+        image_ids: of all images, by number.
     """
-    rows = {row["pair_key"]: {**row, "split": ""} for row in old}
-    for caption, key in zip(captions, _keys(rows.values(), captions, refused), strict=True):
-        rows[key] = {
-            "pair_key": key,
-            "image": caption.image,
-            "caption": caption.text,
-            "split": caption.split,
-            "caption_hash": caption_hash(caption.text),
-        }
-    for number, row in enumerate(rows.values()):
-        row["pair"] = number
-    return pa.Table.from_pylist(list(rows.values()), schema=PAIRS_SCHEMA)
-
-
-def _keys(
-    old: Iterable[Row], captions: Sequence[Caption], refused: Mapping[str, set[int]]
-) -> list[str]:
-    """The pair key of every caption."""
-    known: dict[str, dict[int, str]] = {}
-    for row in old:
-        image_id, _, k = row["pair_key"].rpartition("#")
-        known.setdefault(image_id, {})[int(k)] = row["caption"]
-    said: dict[str, dict[int, str]] = {}
-    for caption in captions:
-        said.setdefault(caption.image_id, {})[caption.position] = caption.text
-    keys = {
-        image_id: assign_keys(known.get(image_id, {}), texts, refused.get(image_id, set()))
-        for image_id, texts in said.items()
+    image = captions.image[captions.rows]
+    known = _Known(old)
+    k = _keys(known, captions)
+    row = known.find(image, k)
+    new = np.flatnonzero(row < 0)
+    row[new] = known.rows + np.arange(len(new))
+    source = np.arange(known.rows + len(new))  # of every row: an old one, or an accepted caption
+    source[row] = known.rows + np.arange(len(captions))
+    ids, digits = image_ids.take(pa.array(image[new])), pa.array(k[new]).cast(pa.string())
+    columns = {
+        "pair": np.arange(len(source)),
+        "pair_key": _joined(old.column("pair_key"), pc.binary_join_element_wise(ids, digits, "#")),
+        "image": np.concatenate([known.image, image])[source],
+        "caption": _chosen(old.column("caption"), captions.caption, source),
+        "split": _chosen(pa.nulls(known.rows, pa.string()).fill_null(""), captions.split, source),
+        "caption_hash": np.concatenate([known.caption_hash, captions.caption_hash])[source],
     }
-    return [f"{c.image_id}#{keys[c.image_id][c.position]}" for c in captions]
+    return pa.table(columns).select(PAIRS_SCHEMA.names).cast(PAIRS_SCHEMA)
+
+
+def _joined(*parts: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    chunks = [c for p in parts for c in (p.chunks if isinstance(p, pa.ChunkedArray) else [p])]
+    return pa.chunked_array(chunks, parts[0].type)
+
+
+def _chosen(
+    old: pa.Array | pa.ChunkedArray, new: pa.Array | pa.ChunkedArray, source: np.ndarray
+) -> pa.ChunkedArray:
+    """Take texts from two columns laid end to end, in pieces that a column of texts can hold."""
+    both = _joined(old.cast(pa.large_string()), new.cast(pa.large_string())).combine_chunks()
+    parts = range(0, len(source), _ROWS_AT_ONCE)
+    taken = [both.take(pa.array(source[at : at + _ROWS_AT_ONCE])).cast(pa.string()) for at in parts]
+    return pa.chunked_array([c for t in taken for c in getattr(t, "chunks", [t])], pa.string())
+
+
+class _Known:
+    """The pairs there are, to be found by image and k."""
+
+    def __init__(self, pairs: pa.Table) -> None:
+        self.rows = pairs.num_rows
+        self.image = pairs.column("image").to_numpy()
+        self.caption_hash = pairs.column("caption_hash").to_numpy()
+        parts = pc.split_pattern(pairs.column("pair_key"), "#", max_splits=1, reverse=True)
+        self.k = pc.list_element(parts, 1).cast(pa.int64()).to_numpy()
+        self.caption = pairs.column("caption")
+        self._span = int(self.k.max(initial=0)) + 1
+        keys = self.image * self._span + self.k
+        self.order = np.argsort(keys, kind="stable")  # by image, then by k
+        self._sorted = keys[self.order]
+
+    def find(self, image: np.ndarray, k: np.ndarray) -> np.ndarray:
+        """The rows of some pairs, -1 for those that are not there."""
+        keys = image * self._span + k
+        at = np.minimum(np.searchsorted(self._sorted, keys), max(self.rows - 1, 0))
+        if not self.rows:
+            return np.full(len(keys), -1, np.int64)
+        there = (self._sorted[at] == keys) & (k < self._span)
+        return np.where(there, self.order[at], -1)
+
+    def of(self, image: int) -> np.ndarray:
+        """The rows of an image."""
+        span = [image * self._span, (image + 1) * self._span]
+        start, stop = np.searchsorted(self._sorted, span)
+        return self.order[start:stop]
+
+
+def _keys(known: _Known, captions: Captions) -> np.ndarray:
+    """(a,) the k of every accepted caption.
+
+    Most captions are new with their image, or are where they were: only images of which something
+    changed are matched caption by caption.
+    """
+    image, k = captions.image[captions.rows], captions.position[captions.rows]
+    row = known.find(image, k)
+    same = (row >= 0) & (np.append(known.caption_hash, 0)[row] == captions.caption_hash)
+    there = np.zeros(max(image.max(initial=-1), known.image.max(initial=-1)) + 1, bool)
+    there[known.image] = True
+    changed = np.unique(image[~same & there[image]])
+    for number, mine, refused in _captions_of(changed, captions):
+        rows = known.of(number)
+        texts = known.caption.take(pa.array(rows)).to_pylist()
+        said = captions.caption.take(pa.array(mine)).to_pylist()
+        keys = assign_keys(
+            dict(zip(known.k[rows].tolist(), texts, strict=True)),
+            dict(zip(k[mine].tolist(), said, strict=True)),
+            refused,
+        )
+        k[mine] = [keys[position] for position in k[mine].tolist()]
+    return k
+
+
+def _captions_of(
+    images: np.ndarray, captions: Captions
+) -> Iterator[tuple[int, np.ndarray, list[int]]]:
+    """Yield some images, each with its accepted captions and the positions of the refused ones."""
+    accepted = np.full(len(captions.image), -1, np.int64)
+    accepted[captions.rows] = np.arange(len(captions))
+    rows = np.flatnonzero(np.isin(captions.image, images))
+    rows = rows[np.argsort(captions.image[rows], kind="stable")]
+    starts = np.searchsorted(captions.image[rows], images)
+    stops = np.searchsorted(captions.image[rows], images, side="right")
+    for number, start, stop in zip(images.tolist(), starts, stops, strict=True):
+        mine = accepted[rows[start:stop]]
+        yield number, mine[mine >= 0], captions.position[rows[start:stop]][mine < 0].tolist()
 
 
 def assign_keys(

@@ -135,7 +135,8 @@ def _decoded(value: Any) -> Any:
 def _path_beside(path: Path) -> str:
     """The pattern of img2dataset's images, from their key, by what lies beside the table."""
     tar, folder = path.with_suffix(".tar"), path.with_suffix("")
-    place, names = folder.name, iter(())
+    place = folder.name
+    names: Iterator[str] = iter(())
     if tar.is_file():
         place, names = tar.name, (member.name for member in Tar(tar).walk())
     elif folder.is_dir():
