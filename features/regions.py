@@ -6,6 +6,7 @@ reusable memory behind a batch. numpy and xxhash only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from ..errors import InputError
 
 MAX_ATTRIBUTES = 16  # K: attributes kept for a region, as many as VinVL's detector emits
 MAX_REGIONS = np.iinfo(np.int16).max
+Allocate = Callable[[tuple[int, int]], np.ndarray]
+_SLACK = 8  # a buffer grows by one part in so many beyond what is needed now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -156,6 +159,11 @@ class RegionBatch:
         )
 
 
+def ordinary_memory(shape: tuple[int, int]) -> np.ndarray:
+    """Float16 memory as numpy gives it."""
+    return np.empty(shape, np.float16)
+
+
 class RegionBuffer:
     """Memory that one batch after another is gathered into: reused pages are ten times faster.
 
@@ -167,14 +175,23 @@ class RegionBuffer:
         regions: how many regions to make room for at once.
         features: (capacity, D) float16 memory of your own to fill, such as the numpy view of a
             pinned tensor; it is never replaced, so a batch that does not fit is an error.
+        allocate: makes the float16 memory for features of a shape, when there is to be more.
     """
 
-    def __init__(self, dim: int, regions: int = 0, *, features: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        dim: int,
+        regions: int = 0,
+        *,
+        features: np.ndarray | None = None,
+        allocate: Allocate = ordinary_memory,
+    ) -> None:
         if features is not None and (features.dtype != np.float16 or features.shape[1:] != (dim,)):
             found = f"features are {features.dtype} {features.shape}"
             raise InputError("RegionBuffer", found, expected=f"float16 (capacity, {dim})")
         self.dim = dim
         self._owned = features is None
+        self._new_features = allocate
         self.features = np.empty((0, dim), np.float16) if features is None else features
         self._allocate(max(regions, len(self.features)))
 
@@ -182,17 +199,17 @@ class RegionBuffer:
         return len(self.boxes)
 
     def reserve(self, regions: int) -> None:
-        """Make room for a batch of so many regions.
+        """Make room for a batch of so many regions, and a little more: batches differ in size.
 
         Raises:
             InputError: the memory given at construction is too small for it.
         """
         if regions > len(self):
-            self._allocate(regions)
+            self._allocate(regions + regions // _SLACK if self._owned else regions)
 
     def _allocate(self, regions: int) -> None:
-        if self._owned:
-            self.features = np.empty((regions, self.dim), np.float16)
+        if self._owned and regions:
+            self.features = self._new_features((regions, self.dim))
         elif regions > len(self.features):
             found = f"room for {len(self.features)} regions"
             raise InputError("RegionBuffer", found, expected=f"{regions} or more")

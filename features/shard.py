@@ -9,34 +9,40 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import FormatError
+from .readahead import read_at_random
 from .regions import Regions
 from .schema import REBUILD, REMAKE, SHARD_VERSION, check_version, shard_schema
 
 
-def open_file(path: Path) -> pa.ipc.RecordBatchFileReader:
+def open_file(path: Path, *, at_random: bool = False) -> pa.ipc.RecordBatchFileReader:
     """Map an Arrow file.
 
     The map outlives its file descriptor: a store of a thousand shards holds none open.
+
+    Args:
+        at_random: whoever reads asks for the bytes beforehand, so that the kernel need not guess.
     """
-    return pa.ipc.open_file(pa.BufferReader(_map(path)))
-
-
-def _map(path: Path) -> pa.Buffer:
     with pa.memory_map(str(path)) as file:
-        return file.read_buffer()
+        whole = file.read_buffer()
+    if at_random:
+        read_at_random(whole.address, whole.size)
+    return pa.ipc.open_file(pa.BufferReader(whole))
 
 
 class Shard:
     """A memory-mapped shard.
 
+    Args:
+        at_random: see ``open_file``.
+
     Raises:
         FormatError: the file is missing, damaged, of another version, or has other columns.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, at_random: bool = False) -> None:
         self.path = path
         try:
-            self._reader = open_file(path)
+            self._reader = open_file(path, at_random=at_random)
             check_version(path, self._reader.schema, SHARD_VERSION)
             self.dim = self._check_columns()
         except FileNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from ..errors import FormatError, ImageNotFound, InputError, first_ten
 from .detector import Vocabulary
 from .index import Index, content_hash
+from .readahead import exceeds_memory, will_need
 from .regions import RegionBatch, RegionBuffer, Regions
 from .schema import INDEX_NAME, REBUILD, REMAKE, VOCABULARY_NAME
 from .shard import Shard, ShardBatch
@@ -28,9 +30,12 @@ class FeatureStore:
 
     Args:
         path: the folder with ``index.arrow``.
+        asks_ahead: whether to tell the kernel which bytes will be read; when omitted, if the store
+            is too large to stay in memory once read.
 
     Attributes:
         path: the folder.
+        asks_ahead: whether it does.
         images: (N,) int64, sorted.
         dim: D, the numbers in one region's feature.
         content_hash: of all rows, however they are cut into shards.
@@ -41,18 +46,21 @@ class FeatureStore:
             another size than the index says.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, asks_ahead: bool | None = None) -> None:
         self.path = Path(path)
         self._index = Index.read(self.path)
         self.images = self._index.image
         self.dim = self._index.dim
         self.content_hash = self._index.content_hash
         self._check_sizes()
+        self._told_to_ask = asks_ahead
+        size = sum(size for _, size in self._index.files)
+        self.asks_ahead = exceeds_memory(size) if asks_ahead is None else asks_ahead
         self._shards: dict[int, Shard] = {}
         self._batches: dict[tuple[int, int], ShardBatch] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), (self.path,))
+        return (functools.partial(type(self), asks_ahead=self._told_to_ask), (self.path,))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -118,18 +126,16 @@ class FeatureStore:
             InputError: ``out`` is for another D, or its own memory is too small.
             FormatError: a shard is damaged or is not the one that was indexed.
         """
-        if max_regions is not None and max_regions < 0:
-            raise InputError("max_regions", repr(max_regions), expected="0 or more, or None")
         rows = self._rows(images)
-        counts = self._index.num_regions[rows]
-        if max_regions is not None:
-            counts = np.minimum(counts, max_regions)
+        counts = self._counts(rows, max_regions)
         ends = np.cumsum(counts, dtype=np.int64)
         total = int(ends[-1]) if len(ends) else 0
         buffer = RegionBuffer(self.dim) if out is None else out
         if buffer.dim != self.dim:
             raise InputError("out", f"features of {buffer.dim} numbers", expected=f"{self.dim}")
         buffer.reserve(total)
+        if self.asks_ahead:  # a second time, for planned batches: that costs little
+            self._ask(rows, counts)
         self._fill(buffer, rows, counts, ends - counts)
         return RegionBatch(
             images=self.images[rows],
@@ -141,6 +147,15 @@ class FeatureStore:
             widths=self._index.width[rows],
             heights=self._index.height[rows],
         )
+
+    def will_need(self, images: np.ndarray | Sequence[int], max_regions: int | None = None) -> None:
+        """Ask the kernel to read what a gather of these images will copy; does not wait for it.
+
+        Raises:
+            As ``gather``.
+        """
+        rows = self._rows(images)
+        self._ask(rows, self._counts(rows, max_regions))
 
     def verify(self) -> list[str]:
         """Read everything and compare it with its hashes and with the index.
@@ -190,13 +205,7 @@ class FeatureStore:
         self, buffer: RegionBuffer, rows: np.ndarray, counts: np.ndarray, starts: np.ndarray
     ) -> None:
         """Copy every image to its place, record batch by record batch."""
-        file, number = self._index.file[rows], self._index.batch[rows]
-        order = np.lexsort((rows, number, file))
-        borders = np.flatnonzero(np.diff(file[order]) | np.diff(number[order])) + 1
-        for group in np.split(order, borders):
-            if not len(group):  # an empty batch splits into one empty group
-                continue
-            batch = self._batch(int(file[group[0]]), int(number[group[0]]))
+        for batch, group in self._by_batch(rows):
             first = self._index.first_region[rows[group]]
             spans = zip(first.tolist(), counts[group].tolist(), starts[group].tolist(), strict=True)
             for source, count, to in spans:
@@ -204,6 +213,39 @@ class FeatureStore:
                 buffer.boxes[to : to + count] = batch.boxes[source : source + count]
                 buffer.labels[to : to + count] = batch.labels[source : source + count]
                 buffer.scores[to : to + count] = batch.scores[source : source + count]
+
+    def _ask(self, rows: np.ndarray, counts: np.ndarray) -> None:
+        """Ask for the bytes of these images' regions."""
+        starts, stops = [], []
+        for batch, group in self._by_batch(rows):
+            first = self._index.first_region[rows[group]]
+            for array in (batch.features, batch.boxes, batch.labels, batch.scores):
+                address, row_bytes = array.ctypes.data, array.strides[0]
+                starts.append(address + first * row_bytes)
+                stops.append(address + (first + counts[group]) * row_bytes)
+        if starts:
+            will_need(np.concatenate(starts), np.concatenate(stops))
+
+    def _by_batch(self, rows: np.ndarray) -> Iterator[tuple[ShardBatch, np.ndarray]]:
+        """Group images by the record batch they lie in, in the order they lie in it.
+
+        Returns:
+            Record batches, each with the places in ``rows`` of its images.
+        """
+        file, number = self._index.file[rows], self._index.batch[rows]
+        order = np.lexsort((rows, number, file))
+        borders = np.flatnonzero(np.diff(file[order]) | np.diff(number[order])) + 1
+        for group in np.split(order, borders):
+            if len(group):  # an empty batch splits into one empty group
+                yield self._batch(int(file[group[0]]), int(number[group[0]])), group
+
+    def _counts(self, rows: np.ndarray, max_regions: int | None) -> np.ndarray:
+        """How many regions of each image to read, (B,) int32."""
+        if max_regions is None:
+            return self._index.num_regions[rows]
+        if max_regions < 0:
+            raise InputError("max_regions", repr(max_regions), expected="0 or more, or None")
+        return np.minimum(self._index.num_regions[rows], max_regions)
 
     def _rows(self, images: np.ndarray | Sequence[int]) -> np.ndarray:
         """Find the images' places in the index, (B,) int64."""
@@ -241,7 +283,8 @@ class FeatureStore:
     def _shard(self, file: int) -> Shard:
         shard = self._shards.get(file)
         if shard is None:
-            shard = self._shards[file] = Shard(self.path / self._index.files[file][0])
+            shard = Shard(self.path / self._index.files[file][0], at_random=self.asks_ahead)
+            self._shards[file] = shard
         return shard
 
     def _check_sizes(self) -> None:
