@@ -66,14 +66,19 @@ def _one_class_each(probabilities: Tensor, boxes: Tensor, config: VinVLConfig) -
 
 
 def _fast(probabilities: Tensor, boxes: Tensor, config: VinVLConfig) -> Detections:
-    """Filter 2: every box takes its best class, and suppression looks at no classes."""
+    """Filter 2: every box takes its best class, and suppression looks at no classes.
+
+    Boxes moved for every class suppress each other by their mean over the classes. What is
+    returned is the box of the detected class, not, as by a slip in the reference, of another.
+    """
     scores, labels = probabilities[:, 1:].max(dim=1)
-    rows = (scores > _FAST_SHARE * config.score_thresh).nonzero()[:, 0]
-    found = _chosen(rows, labels[rows] + 1, probabilities, boxes)
-    kept = nms(found.boxes, found.scores, config.nms_thresh, config.nms)
-    kept = kept[found.scores[kept].argsort(descending=True, stable=True)]
-    kept = kept[: _wanted_count(found.scores[kept], config)]
-    return Detections(rows[kept], found.boxes[kept], found.labels[kept], found.scores[kept])
+    places = boxes if boxes.dim() == 2 else boxes.mean(dim=1)
+    upright = (places[:, 2:] >= places[:, :2]).all(dim=1)
+    rows = (upright & (scores > _FAST_SHARE * config.score_thresh)).nonzero()[:, 0]
+    rows = rows[nms(places[rows], scores[rows], config.nms_thresh, config.nms)]
+    rows = rows[scores[rows].argsort(descending=True, stable=True)]
+    rows = rows[: _wanted_count(scores[rows], config)]
+    return _chosen(rows, labels[rows] + 1, probabilities, boxes)
 
 
 def _per_class(probabilities: Tensor, boxes: Tensor, config: VinVLConfig) -> Detections:
