@@ -103,6 +103,8 @@ class Tar:
             elif kind not in b"LKxg5":
                 member = _judged(name or entry.name, kind, at, length, self.bytes)
                 yield member
+                if member.problem == CUT_SHORT:
+                    return
                 name, size = "", -1
             at = after
 

@@ -135,14 +135,22 @@ def show_image(dataset: Dataset, image_id: str) -> str:
     if not found:
         raise InputError("image", repr(image_id), expected="an image_id of images.parquet")
     row = found[0]
-    title = f"image {row['image']} ({plain_part(row['image_id'])}): {plain_part(row['path'])}, "
-    lines = [title + f"{row['width']} x {row['height']}, {row['bytes']:,} bytes", ""]
+    lines = [f"image {row['image']} ({plain_part(row['image_id'])}): {_file_of(row)}", ""]
     for pair in pairs.filter(pc.equal(pairs.column("image"), row["image"])).to_pylist():
         lines.append(f"  {pair['pair_key']} [{pair['split']}]  {plain_part(pair['caption'])}")
     for name in dataset.config.features:
         if (dataset.features(name) / "index.arrow").exists():
             lines += ["", *_regions(dataset, name, row["image"])]
     return "\n".join(lines)
+
+
+def _file_of(row: dict[str, Any]) -> str:
+    """What there is of an image beside its features."""
+    if not row["content_hash"]:
+        return "withdrawn from the sources"
+    if not row["path"]:
+        return "features alone, no image file"
+    return f"{plain_part(row['path'])}, {row['width']} x {row['height']}, {row['bytes']:,} bytes"
 
 
 def _regions(dataset: Dataset, name: str, image: int) -> list[str]:

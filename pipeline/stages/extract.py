@@ -15,7 +15,7 @@ from ...artifact import Manifest, atomic_file, hash_rows
 from ...errors import ConfigError, InputError, TonicsError
 from ...features import FeatureStore
 from ...features.detector import Detector, load_detector
-from ...features.images import BadImage, open_image
+from ...features.images import BadImage, image_exists, open_image
 from ...features.regions import Regions
 from ...features.schema import SHARD_VERSION
 from ...features.writer import write_index, write_shard
@@ -84,6 +84,13 @@ class ExtractStage(Stage):
         return Estimate(cpu_s=known.cpu_s_per_image, bytes=known.bytes_per_image)
 
     def check(self) -> None:
+        if not self.dataset.config.ingest.image_files and self.config.detector != "import":
+            raise ConfigError(
+                f"{self.dataset.root / CONFIG_NAME}: features.{self.name}.detector",
+                f"value {self.config.detector!r} needs images, and ingest.image_files = false",
+                expected="'import'",
+                do="fill the set with 'tonics features import', or name the images in [ingest]",
+            )
         try:
             assert self.fingerprint
         except ConfigError as error:
@@ -138,7 +145,7 @@ class ExtractStage(Stage):
         try:
             return open_image(path, self.dataset.config.ingest.max_pixels)
         except BadImage as error:
-            if isinstance(error.__cause__, OSError) and not path.is_file():
+            if not image_exists(path):
                 do = "put it back, or run 'tonics ingest' if it is gone for good"
                 raise InputError(path, "was there at ingest and is gone", do=do) from error
             rejects.append(Reject(where=row["image_id"], reason=error.reason, detail=str(error)))

@@ -231,15 +231,13 @@ class IngestStage(Stage):
         return [*named, *tars]
 
     def _tar_shards(self) -> list[Shard]:
-        return [
-            Shard(
-                name=_tar_name(file),
-                rows=1 + file.path.stat().st_size // TAR_BYTES_AN_IMAGE,
-                work=file,
-            )
-            for file in self.files
-            if file.is_tar
+        """A shard for each tar, by name."""
+        sizes = {file: file.path.stat().st_size for file in self.files if file.is_tar}
+        found = [
+            Shard(name=_tar_name(file), rows=1 + size // TAR_BYTES_AN_IMAGE, work=file)
+            for file, size in sizes.items()
         ]
+        return sorted(found, key=lambda shard: shard.name)
 
     def _nothing_said(self) -> InputError:
         return InputError(self.files[0].path, "no captions in it")
@@ -382,6 +380,8 @@ class IngestStage(Stage):
         self.dataset.images_file.unlink(missing_ok=True)
         self.dataset.pairs_file.unlink(missing_ok=True)
         self._kept.forget(keep=False)
+        for name in ("caption_files", "_tables", "images"):  # read all anew
+            self.__dict__.pop(name, None)
 
     def _forget(self, shards: Sequence[Manifest]) -> None:
         """Delete what was kept of caption files that are no longer there."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import pickle
 import shutil
+import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tonics.artifact import hash_file
+from tonics.artifact import hash_bytes, hash_file
 from tonics.errors import ConfigError, FormatError, InputError, TooManyRejects
 from tonics.pipeline.config import Splits
 from tonics.pipeline.dataset import Dataset
@@ -24,7 +29,7 @@ from tonics.pipeline.judging import split_by_hash
 from tonics.pipeline.numbering import assign_keys
 from tonics.pipeline.runner import Report, bring_up_to_date
 from tonics.pipeline.sources import read_captions
-from tonics.pipeline.stages.ingest import IngestStage
+from tonics.pipeline.stages.ingest import ImageList, IngestStage
 from tonics.pipeline.staleness import status_of
 
 Rows = list[dict[str, object]]
@@ -545,3 +550,394 @@ def test_a_fresh_folder_is_the_same_wherever_it_lies(
         ingest(root)
     for name in ("images.parquet", "pairs.parquet", ".tonics/probed/00000.parquet"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+# -- images that lie in tars, were never downloaded, or are not there at all
+
+
+def tar(path: Path, members: dict[str, bytes | str]) -> None:
+    """Write a tar as img2dataset does, member after member."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as file:
+        for name, data in members.items():
+            info, raw = tarfile.TarInfo(name), data.encode() if isinstance(data, str) else data
+            info.size = len(raw)
+            file.addfile(info, io.BytesIO(raw))
+
+
+def png(colour: str, width: int = 8) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, 6), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def configure(root: Path, captions: str, more: str = "", source: str = "") -> Path:
+    root.mkdir(exist_ok=True)
+    (root / "tonics.toml").write_text(
+        f"[ingest]\n{more}\n[[ingest.sources]]\ncaptions = '{captions}'\n{source}\n[ontology]\n"
+    )
+    return root
+
+
+@pytest.fixture
+def tars(tmp_path: Path) -> Path:
+    """Two tars of two images each, one of which has two captions, ingested."""
+    root = configure(tmp_path / "dataset", "cc/{00000..00001}.tar", "image_root = 'cc'")
+    for number in (0, 1):
+        one, two = f"{number:05d}0000", f"{number:05d}0001"
+        two_captions = json.dumps([f"{two} one", f"{two} two"])
+        facts = {"key": one, "url": f"http://{one}", "caption": f"{one} one", "part": "dev"}
+        members = {
+            f"{one}.png": png("red", 8 + number), f"{one}.txt": f"{one} one",
+            f"{one}.json": json.dumps(facts),
+            f"{two}.png": png("blue", 8 + number), f"{two}.txt": two_captions,
+        }  # fmt: skip
+        tar(root / "cc" / f"{number:05d}.tar", members)
+    ingest(root)
+    return root
+
+
+def test_tars_are_read_in_place(tars: Path) -> None:
+    assert [(r["image"], r["image_id"], r["path"], r["width"]) for r in images(tars)] == [
+        (0, "000000000", "00000.tar/000000000.png", 8),
+        (1, "000000001", "00000.tar/000000001.png", 8),
+        (2, "000010000", "00001.tar/000010000.png", 9),
+        (3, "000010001", "00001.tar/000010001.png", 9),
+    ]
+    data = png("red")
+    assert images(tars)[0]["content_hash"] == hash_bytes(data)
+    assert images(tars)[0]["bytes"] == len(data)
+    assert list(active(tars))[:3] == ["000000000#0", "000000001#0", "000000001#1"]
+    assert active(tars)["000000001#1"] == "000000001 two"
+    assert ingest(tars).fresh
+    assert not list((tars / "cc").glob("*.png"))
+
+
+def test_a_new_tar_makes_just_its_shard(tars: Path) -> None:
+    before = images(tars), pairs(tars)
+    tar(tars / "cc" / "000005.tar", {"x.png": png("lime"), "x.txt": "x one"})  # sorted before
+    edit(tars, "{00000..00001}.tar", "*.tar", "tonics.toml")
+    report = ingest(tars)
+    assert report.made == 1
+    assert images(tars)[:4] == before[0]
+    assert pairs(tars)[:6] == before[1]
+    assert pairs(tars)[6]["pair_key"] == "x#0"
+    (tars / "cc" / "000005.tar").unlink()
+    report = ingest(tars)
+    assert (report.made, report.counts["withdrawn_images"]) == (0, 1)
+    assert len(list((tars / ".tonics" / "probed").iterdir())) == 4
+
+
+def test_a_status_of_tars_reads_none_of_them(tars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise AssertionError("read")
+
+    monkeypatch.setattr("tonics.features.tars.Tar.walk", refuse)
+    assert status_of(IngestStage(Dataset.open(tars))).done
+    os.utime(tars / "cc" / "00001.tar", (1e9, 1e9))
+    stale = status_of(IngestStage(Dataset.open(tars))).stale
+    assert [one.shard.work.name for one in stale] == ["cc/00001.tar"]
+
+
+def test_a_tar_cut_short_costs_what_is_lost(tars: Path) -> None:
+    path = tars / "cc" / "00001.tar"
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"000010001.png") + 512 + 40])
+    edit(tars, "image_root", "max_rejected = 0.3\nimage_root", "tonics.toml")
+    report = ingest(tars)
+    assert report.counts["rejected"] == {"tar is cut short": 1}
+    assert rejected(tars)[0][0].startswith("00001.tar:byte ")
+    assert list(active(tars))[-1] == "000010000#0"
+    path.write_bytes(data)
+    ingest(tars)
+    assert len(active(tars)) == 6
+
+
+def test_what_is_wrong_within_a_tar_is_rejected(tars: Path) -> None:
+    edit(tars, "image_root", "max_rejected = 0.6\nimage_root", "tonics.toml")
+    tar(
+        tars / "cc" / "00001.tar",
+        {
+            "a.png": png("red")[:40], "a.txt": "a one",  # damaged
+            "../b.png": png("red"), "../b.txt": "b one",  # outside
+            "c.txt": "c one",  # the download failed
+            "d.png": png("gray"),  # nobody described it
+            "e.png": png("white"), "e.txt": b"caf\xe9",
+            "f.png": png("black"), "f.json": json.dumps({"caption": "f one"}),
+            "g.cls": "7",
+        },
+    )  # fmt: skip
+    counts = ingest(tars).counts
+    assert counts["images"] == {"in": 5, "out": 4, "rejected": {"truncated image": 1}}
+    assert counts["rejected"] == {
+        "member leaves its folder": 2, "its image was rejected": 1, "not UTF-8": 1,
+    }  # fmt: skip
+    assert counts["ignored"] == {"image was never downloaded": 1, "image without a caption": 1}
+    assert active(tars)["f#0"] == "f one"
+
+
+def test_fields_of_a_tars_json(tars: Path) -> None:
+    columns = "columns = { image_id = 'url', caption = 'caption', split = 'part' }\n[ontology]"
+    edit(tars, "[ontology]", columns, "tonics.toml")
+    edit(tars, "image_root", "max_rejected = 0.6\nimage_root", "tonics.toml")
+    ingest(tars, rebuild=True)
+    assert [(r["pair_key"], r["split"]) for r in pairs(tars)] == [
+        ("http://000000000#0", "val"), ("http://000010000#0", "val"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("captions", "more", "says"),
+    [
+        ("cc/*.tar", "", r"images: no such image folder; .*image_files = false"),
+        ("cc/{00000..00002}.tar", "image_root = 'cc'", r"00002.tar: no such caption file"),
+        ("cc/1*.tar", "image_root = 'cc'", r"cc/1\*.tar: no file matches"),
+        ("cc/*.tar", "image_root = '.tonics'", r"image_root: value '.tonics', expected a folder"),
+    ],
+)
+def test_tars_that_are_not_there(tars: Path, captions: str, more: str, says: str) -> None:
+    configure(tars, captions, more)
+    with pytest.raises(InputError, match=says):
+        ingest(tars)
+
+
+def test_tars_beside_other_captions_of_their_images(tars: Path) -> None:
+    more = {"image": "00000.tar/000000000.png", "id": "000000000", "caption": "another"}
+    new = {"image": "00000.tar/000000000.png", "id": "same photo", "caption": "once more"}
+    write(tars, more, new, {"image": "00000.tar/no.png", "id": "no", "caption": "x"})
+    source = "[[ingest.sources]]\ncaptions = 'captions.jsonl'\ncolumns = { image_id = 'id' }\n"
+    for place in ("[[ingest", "[ontology]"):  # before, and behind
+        text = (tars / "tonics.toml").read_text()
+        edit(tars, place, source + place, "tonics.toml")
+        edit(tars, "image_root", "max_rejected = 0.4\nimage_root", "tonics.toml")
+        ingest(tars, rebuild=True)
+        assert active(tars)["000000000#1" if place == "[ontology]" else "000000000#0"] == "another"
+        assert active(tars)["same photo#0"] == "once more"
+        assert len({r["content_hash"] for r in images(tars)}) == len(images(tars)) - 1
+        assert ("no", "image not found") in rejected(tars)
+        (tars / "tonics.toml").write_text(text)
+
+
+CONCEPTUAL = "".join(f"photo number {n}\thttp://a.b/{n}.jpg\n" for n in range(6))
+
+
+def test_dead_links_do_not_stop_conceptual_captions(tmp_path: Path) -> None:
+    root = configure(tmp_path / "dataset", "train.tsv")
+    (root / "train.tsv").write_text(CONCEPTUAL)
+    for row in (0, 2, 3):
+        (root / "images" / "00000").mkdir(parents=True, exist_ok=True)
+        (root / "images" / "00000" / f"{row:09d}.jpg").write_bytes(png("red", 8 + row))
+    counts = ingest(root).counts
+    assert [(r["image_id"], r["path"]) for r in images(root)] == [
+        ("0", "00000/000000000.jpg"), ("2", "00000/000000002.jpg"), ("3", "00000/000000003.jpg"),
+    ]  # fmt: skip
+    absent = {"image was never downloaded": 3}
+    assert counts["images"] == {"in": 6, "out": 3, "rejected": {}, "ignored": absent}
+    assert (counts["in"], counts["out"], counts["rejected"]) == (6, 3, {})
+    assert counts["ignored"] == absent
+    (root / "images" / "00000" / "000000001.jpg").write_bytes(png("blue"))
+    (root / "images" / "00000" / "000000004.jpg").write_bytes(b"404 Not Found")
+    edit(root, "[ingest]", "[ingest]\nmax_rejected = 0.3", "tonics.toml")
+    counts = ingest(root).counts
+    assert list(active(root)) == ["0#0", "2#0", "3#0", "1#0"]
+    assert counts["rejected"] == {"its image was rejected": 1}
+    shutil.rmtree(root / "images" / "00000")
+    with pytest.raises(InputError, match=r"none of 6 images is there; check ingest\.image_root"):
+        ingest(root)
+
+
+@pytest.mark.parametrize(
+    ("source", "paths"),
+    [
+        ("images = 'cc'", ["cc/00000/000000000.jpg", "cc/00000/000000001.jpg"]),
+        ("images = 'x-{row}.png'", ["x-0.png", "x-1.png"]),
+        (
+            "images = '{shard:05d}.tar/{row:09d}.png'",
+            ["00000.tar/000000000.png", "00000.tar/000000001.png"],
+        ),
+        ("images = '{md5}'", [hashlib.md5(b"http://a.b/%d.jpg" % n).hexdigest() for n in (0, 1)]),
+    ],
+)
+def test_where_the_images_of_conceptual_captions_are(
+    tmp_path: Path, source: str, paths: list[str]
+) -> None:
+    root = configure(tmp_path / "dataset", "train.tsv", source=source)
+    (root / "train.tsv").write_text("caption\turl\n" + CONCEPTUAL)
+    if ".tar" in source:
+        photos = {"000000000.png": png("red"), "000000001.png": png("blue")}
+        tar(root / "images" / "00000.tar", photos)
+    else:
+        for path, colour in zip(paths, ("red", "blue"), strict=True):
+            (root / "images" / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / "images" / path).write_bytes(png(colour))
+    ingest(root)
+    assert [(r["image_id"], r["path"]) for r in images(root)] == [("0", paths[0]), ("1", paths[1])]
+
+
+def test_img2datasets_tables_say_what_was_downloaded(tars: Path) -> None:
+    columns = {
+        "key": ["000000000", "000000001", "000000002"],
+        "caption": ["one", "two", "three"],
+        "status": ["success", "success", "failed_to_download"],
+    }
+    pq.write_table(pa.table(columns), tars / "cc" / "00000.parquet")
+    configure(tars, "cc/*.parquet", "image_root = 'cc'")
+    counts = ingest(tars, rebuild=True).counts
+    assert [r["path"] for r in images(tars)] == [f"00000.tar/00000000{n}.png" for n in (0, 1)]
+    assert counts["ignored"] == {"image was never downloaded": 1}
+    assert (counts["in"], counts["out"]) == (3, 2)
+
+
+def test_captions_without_images(tmp_path: Path) -> None:
+    more = "image_files = false\nsplits = { val = 0.3, test = 0.3 }"
+    root = configure(tmp_path / "dataset", "train.tsv", more)
+    (root / "train.tsv").write_text("".join(f"a dog {n}\thttp://a.b/{n}\n" for n in range(60)))
+    counts = ingest(root).counts
+    assert counts["images"] == {"in": 60, "out": 60, "rejected": {}}
+    assert (counts["in"], counts["out"], counts["ignored"]) == (60, 60, {})
+    assert set(counts["splits"]) == {"train", "val", "test"}
+    first = images(root)[0]
+    assert first == {
+        "image": 0, "image_id": "0", "path": "", "width": 0, "height": 0, "bytes": 0,
+        "content_hash": hash_bytes(b"0"),
+    }  # fmt: skip
+    before = images(root), pairs(root)
+    lines = (root / "train.tsv").read_text()
+    (root / "train.tsv").write_text("".join(lines.splitlines(keepends=True)[:-1]))
+    assert ingest(root).counts["withdrawn_images"] == 1
+    assert images(root)[59]["content_hash"] == ""
+    assert pairs(root)[59]["split"] == ""
+    (root / "train.tsv").write_text(lines)
+    ingest(root)
+    assert (images(root), pairs(root)) == before
+
+
+def test_a_table_without_a_column_of_images(tmp_path: Path) -> None:
+    source = "columns = { image = '', image_id = 'key' }"
+    root = configure(tmp_path / "dataset", "t.csv", "image_files = false", source)
+    (root / "t.csv").write_text(
+        "key,caption\n7,a dog\n7,a cat\n,nobody\n8,a bus\n9,a mouse\n10,x\n"
+    )
+    ingest(root)
+    assert list(active(root)) == ["7#0", "7#1", "8#0", "9#0", "10#0"]
+    assert rejected(root) == [("t.csv:4", "no image named")]
+    edit(root, "image_files = false", "", "tonics.toml")
+    (root / "images").mkdir()
+    with pytest.raises(ConfigError, match=r"columns.image: value '', expected the column of"):
+        ingest(root)
+
+
+def test_tars_of_captions_alone(tars: Path) -> None:
+    configure(tars, "cc/*.tar", "image_files = false")
+    shutil.move(tars / "cc", tars / "elsewhere")
+    configure(tars, "elsewhere/*.tar", "image_files = false")
+    ingest(tars)
+    assert len(active(tars)) == 6
+    assert {row["path"] for row in images(tars)} == {""}
+
+
+def test_the_table_of_a_large_file_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tonics.pipeline.sources.listing._KEPT_FROM_BYTES", 0)
+    kept = folder / ".tonics" / "sources"
+    add(folder, {"image": "a.png", "caption": ["caf\ud800", "\ud800", None, ""]})
+    write(folder, {"image": "\ud800.png", "caption": "x"}, name="more.jsonl")
+    edit(folder, "[ontology]", "[[ingest.sources]]\ncaptions = 'more.jsonl'", "tonics.toml")
+    edit(folder, "0.5", "0.9", "tonics.toml")
+    ingest(folder)
+    expected = images(folder), pairs(folder), rejected(folder)
+    assert len(list(kept.iterdir())) == 2
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("parsed again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tonics.pipeline.sources.row.numbered_lines", refuse)
+        patch.setattr("tonics.pipeline.sources.table.numbered_lines", refuse)
+        assert ingest(folder).fresh
+        (folder / "pairs.parquet").unlink()
+        ingest(folder)
+        assert (images(folder), pairs(folder), rejected(folder)) == expected
+    edit(folder, "a one", "a changed")
+    ingest(folder)
+    assert active(folder)["a.png#0"] == "a changed"
+    assert len(list(kept.iterdir())) == 2
+    for file in kept.iterdir():
+        file.write_bytes(b"damaged")
+    assert ingest(folder).fresh
+    ingest(folder, rebuild=True)
+    assert len(list(kept.iterdir())) == 2
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_no_table_is_kept_of_a_file_that_was_edited_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr("tonics.pipeline.sources.listing._KEPT_FROM_BYTES", 0)
+    test_a_file_edited_while_it_is_read_is_read_again(folder, monkeypatch, when)
+
+
+def test_a_shards_images_are_small_when_sent_to_a_worker() -> None:
+    names = [f"{n:09d}.jpg" for n in range(50_000)]
+    table = pa.table({"image_id": names, "path": names, "optional": [False] * len(names)})
+    part = ImageList(table.slice(100, 10))
+    data = pickle.dumps(part)
+    assert len(data) < 2_000
+    assert list(pickle.loads(data)) == list(part) == [(n, n, False) for n in names[100:110]]
+
+
+# -- numbering by columns does what numbering pair by pair does
+
+
+def one_by_one(old: Rows, said: list[tuple[str, str]]) -> list[tuple[str, str, bool]]:
+    """Number pairs one by one: pair key, caption and whether it is active, by number."""
+    rows = {str(row["pair_key"]): (str(row["caption"]), False) for row in old}
+    by_image: dict[str, dict[int, str]] = {}
+    refused: dict[str, set[int]] = {}
+    positions: Counter[str] = Counter()
+    order = []
+    for image_id, text in said:
+        at = positions[image_id]
+        positions[image_id] += 1
+        if not text or text in by_image.setdefault(image_id, {}).values():
+            refused.setdefault(image_id, set()).add(at)
+        else:
+            by_image[image_id][at] = text
+            order.append((image_id, at, text))
+    keys = {}
+    for image_id, texts_said in by_image.items():
+        known = {
+            int(key.rpartition("#")[2]): text
+            for key, (text, _) in rows.items()
+            if key.rpartition("#")[0] == image_id
+        }
+        keys[image_id] = assign_keys(known, texts_said, refused.get(image_id, set()))
+    for image_id, at, text in order:
+        rows[f"{image_id}#{keys[image_id][at]}"] = (text, True)
+    return [(key, text, active) for key, (text, active) in rows.items()]
+
+
+said = st.tuples(st.sampled_from(["a", "b#1", "c"]), st.sampled_from(["", *"uvwx"]))
+rounds = st.lists(st.lists(said, min_size=1), min_size=1, max_size=4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(rounds=rounds)
+def test_columns_number_as_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, rounds: list[list[tuple[str, str]]]
+) -> None:
+    root = configure(
+        tmp_path_factory.mktemp("numbers"),
+        "captions.jsonl",
+        "image_files = false\nmax_rejected = 1.0",
+    )
+    expected: list[tuple[str, str, bool]] = []
+    for said in rounds:
+        write(root, *({"image": i, "caption": text} for i, text in said))
+        old = pairs(root) if expected else []
+        ingest(root)
+        expected = one_by_one(old, said)
+        found = [(r["pair_key"], r["caption"], r["split"] != "") for r in pairs(root)]
+        assert found == expected
+        assert [r["pair"] for r in pairs(root)] == list(range(len(found)))
+        ids = [r["image_id"] for r in images(root)]
+        assert all(ids[r["image"]] == r["pair_key"].rpartition("#")[0] for r in pairs(root))
