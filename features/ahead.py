@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -15,7 +15,7 @@ THREAD_NAME = "tonics-ahead"
 
 def work_ahead(
     items: Iterable[Item], work: Callable[[Item], Result], *, depth: int, threads: int = 1
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Map ``work`` over items, in threads, while earlier results are being used.
 
     Results come in the order of the items, and an error, of the items or of the work, is raised

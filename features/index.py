@@ -182,7 +182,7 @@ def _own_hash(metadata: Mapping[bytes, bytes], columns: Mapping[str, np.ndarray]
     """Hash an index: everything it says of the store, and its columns of this version."""
     state = xxhash.xxh3_128()
     facts = sorted((key, value) for key, value in metadata.items() if key != b"xxh3")
-    parts = [part for fact in facts for part in fact]
+    parts: list[bytes | memoryview] = [part for fact in facts for part in fact]
     parts += [
         np.ascontiguousarray(columns[name]).view(np.uint8).data for name in INDEX_SCHEMA.names
     ]

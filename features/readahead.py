@@ -12,7 +12,7 @@ import ctypes
 import functools
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,7 +37,7 @@ def ask_ahead(
     images_of: Callable[[Item], Any] = lambda item: item,
     max_regions: int | None = None,
     batches: int = AHEAD,
-) -> Iterator[Item]:
+) -> Generator[Item, None, None]:
     """Pass items on, the images of each asked for some items before; nothing else where no need is.
 
     Args:

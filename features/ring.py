@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +34,7 @@ def gather_ahead(
     depth: int = 2,
     threads: int = 1,
     allocate: Allocate = ordinary_memory,
-) -> Iterator[RegionBatch]:
+) -> Generator[RegionBatch, None, None]:
     """Gather batches of image numbers, in order, ahead of whoever uses them.
 
     Content and errors are those of ``store.gather``, each in the place of its batch. Where the
@@ -93,6 +93,10 @@ class BufferPool:
             return slot.lease(store.gather(images, max_regions, out=slot.buffer))
         finally:
             slot.busy = False
+
+    def close(self) -> None:
+        """Wait for device copies, so that the memory may be given back."""
+        self._before_reuse()
 
     def _take(self) -> _Slot:
         """Find a free slot, or make one."""

@@ -52,8 +52,8 @@ def shard_schema(dim: int) -> pa.Schema:
 
 def index_schema(facts: Mapping[str, str]) -> pa.Schema:
     """Declare an index with what it says of the store as a whole."""
-    encoded: dict[str | bytes, str | bytes] = dict(facts)
-    return INDEX_SCHEMA.with_metadata(INDEX_SCHEMA.metadata | encoded)
+    encoded = {key.encode(): value.encode() for key, value in facts.items()}
+    return INDEX_SCHEMA.with_metadata({**INDEX_SCHEMA.metadata, **encoded})
 
 
 def check_version(path: Path, schema: pa.Schema, version: int) -> None:

@@ -16,7 +16,7 @@ ROOMS = ("pipeline", "ontology", "features", "train")
 ALLOWED = {
     "errors": set(),
     "artifact": {"errors"},
-    "features": {"artifact", "errors"},
+    "features": {"artifact", "errors", "__version__"},
     "ontology": {"artifact", "errors"},
     "train": {"features", "artifact", "errors"},
     "pipeline": {"train", "features", "ontology", "artifact", "errors", "__version__"},

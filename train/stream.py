@@ -4,15 +4,19 @@
     for batch in pipeline:
         ...                                              # batch.features, batch.texts, ...
 
-The stages are ``PlanSource | Gather | AddTexts | Prefetch``. There are no worker processes: one
-thread works ahead, so order, content and counts are those of the plan, whatever its depth. Every
-rank reads the same plan and takes its own rows of each batch.
+The stages are ``PlanSource | ReadAhead``. There are no worker processes: threads work ahead, so
+order, content and counts are those of the plan, whatever the depth. Every rank reads the same plan
+and takes its own rows of each batch.
+
+Batches lie in memory that is used again (fresh memory is ten times slower), but never while anybody
+refers to a batch, one of its tensors, or a view of one: keep what you like, it only costs memory.
+For a CUDA device the memory is pinned, and copies made with ``non_blocking`` on the stream that was
+current when iteration began are waited for before it is used again.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,7 +26,10 @@ import torch
 
 from ..artifact import hash_bytes, hash_json
 from ..errors import InputError, PlanMismatch, first_ten
+from ..features.ahead import work_ahead
 from ..features.index import image_key
+from ..features.readahead import ask_ahead
+from ..features.ring import BufferPool
 from .plan import Plan
 from .tokens import MAX_TOKENS, Tokens, tokenise
 
@@ -160,6 +167,8 @@ def stream(
     world: int = 1,
     max_regions: int | None = None,
     prefetch: int = 2,
+    threads: int = 1,
+    device: torch.device | str = "cpu",
 ) -> Any:
     """Stream a plan's batches, from batch ``start`` on.
 
@@ -167,7 +176,10 @@ def stream(
         texts: ``CachedTexts`` or ``TokenisedTexts``.
         rank, world: this process takes rows ``[rank * B / world, (rank + 1) * B / world)``.
         max_regions: keep only the first regions of each image (they are sorted by score).
-        prefetch: batches a thread may work ahead; 0 for none.
+        prefetch: batches that may be ready, or under way, before they are asked for; 0 for no
+            thread.
+        threads: how many work ahead at once.
+        device: where the batches will be copied to.
 
     Returns:
         A ``webdataset.DataPipeline`` of ``Batch``: append stages to it, or iterate.
@@ -181,9 +193,7 @@ def stream(
 
     return webdataset.DataPipeline(
         PlanSource(plan, start, rank, world),
-        Gather(plan, store, max_regions),
-        AddTexts(texts),
-        Prefetch(prefetch),
+        ReadAhead(plan, store, texts, max_regions, prefetch, threads, device),
     )
 
 
@@ -231,87 +241,73 @@ class PlanSource:
             yield step, self.plan.rank_rows(step, self.rank, self.world)
 
 
-class Gather:
-    """Second stage: reads the regions of the pairs' images."""
+class ReadAhead:
+    """Second stage: regions and captions of the pairs, read by threads while others are used.
 
-    def __init__(self, plan: Plan, store: FeatureStore, max_regions: int | None) -> None:
-        check_images(plan, store)
-        self.plan, self.store, self.max_regions = plan, store, max_regions
-
-    def __call__(
-        self, source: Iterable[tuple[int, np.ndarray]]
-    ) -> Iterator[tuple[int, np.ndarray, Any]]:
-        for step, pairs in source:
-            images = self.plan.images_of(pairs)
-            yield step, pairs, self.store.gather(images, max_regions=self.max_regions)
-
-
-class AddTexts:
-    """Third stage: puts captions beside the regions, as tensors."""
-
-    def __init__(self, texts: Texts) -> None:
-        self.texts = texts
-
-    def __call__(self, source: Iterable[tuple[int, np.ndarray, Any]]) -> Iterator[Batch]:
-        for step, pairs, regions in source:
-            yield Batch(
-                step=step,
-                pairs=pairs,
-                features=torch.from_numpy(regions.features),
-                geometry=torch.from_numpy(regions.geometry),
-                cu_seqlens=torch.from_numpy(regions.cu_seqlens),
-                texts=self.texts(pairs),
-            )
-
-
-class Prefetch:
-    """Last stage: a thread works ``depth`` items ahead.
-
-    Order is kept, an error of an earlier stage is raised where its item would have come, and the
-    thread ends when the consumer stops, wherever that is.
+    An error is raised where its batch would have come, and the threads end when the consumer
+    stops, wherever that is.
     """
 
-    def __init__(self, depth: int) -> None:
-        self.depth = depth
+    def __init__(
+        self,
+        plan: Plan,
+        store: FeatureStore,
+        texts: Texts,
+        max_regions: int | None = None,
+        depth: int = 2,
+        threads: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        check_images(plan, store)
+        self.plan, self.store, self.texts, self.max_regions = plan, store, texts, max_regions
+        self.depth, self.threads, self.device = depth, threads, torch.device(device)
 
-    def __call__(self, source: Iterable[Any]) -> Iterator[Any]:
-        if not self.depth:
-            yield from source
-            return
-        ready: queue.Queue[tuple[Any, BaseException | None, bool]] = queue.Queue(self.depth)
-        stop = threading.Event()
-        thread = threading.Thread(
-            target=_fill, args=(source, ready, stop), name="tonics-prefetch", daemon=True
+    def __call__(self, source: Iterable[tuple[int, np.ndarray]]) -> Iterator[Batch]:
+        pool = self._pool()
+        asked = ask_ahead(
+            self.store,
+            source,
+            images_of=lambda item: self.plan.images_of(item[1]),
+            max_regions=self.max_regions,
         )
-        thread.start()
-        try:
-            while True:
-                item, error, ended = ready.get()
-                if error is not None:
-                    raise error
-                if ended:
-                    return
-                yield item
-        finally:
-            stop.set()
-            _empty(ready)
-            thread.join()
+        with contextlib.closing(pool), contextlib.closing(asked):
+            yield from work_ahead(
+                asked, lambda item: self._read(pool, *item), depth=self.depth, threads=self.threads
+            )
+
+    def _read(self, pool: BufferPool, step: int, pairs: np.ndarray) -> Batch:
+        images = self.plan.images_of(pairs)
+        regions = pool.gather(self.store, images, max_regions=self.max_regions)
+        return Batch(
+            step=step,
+            pairs=pairs,
+            features=torch.from_numpy(regions.features),
+            geometry=torch.from_numpy(regions.geometry),
+            cu_seqlens=torch.from_numpy(regions.cu_seqlens),
+            texts=self.texts(pairs),
+        )
+
+    def _pool(self) -> BufferPool:
+        """Memory for batches; made by the consumer's own thread, whose CUDA stream it learns."""
+        spare = self.depth + self.threads + 1
+        if self.device.type != "cuda":
+            return BufferPool(self.store.dim, spare)
+        waiting = _copies_of(torch.cuda.current_stream(self.device))
+        return BufferPool(self.store.dim, spare, pinned_memory, before_reuse=waiting)
 
 
-def _empty(ready: queue.Queue[Any]) -> None:
-    """Empty a queue, so that a producer blocked on it goes on."""
-    while not ready.empty():
-        ready.get_nowait()
+def pinned_memory(shape: tuple[int, int]) -> np.ndarray:
+    """Float16 memory that a GPU can copy from by itself; the array keeps its tensor alive."""
+    memory: np.ndarray = torch.empty(shape, dtype=torch.float16, pin_memory=True).numpy()
+    return memory
 
 
-def _fill(source: Iterable[Any], ready: queue.Queue[Any], stop: threading.Event) -> None:
-    """Put items until there are no more or the consumer has stopped."""
-    error: BaseException | None = None
-    try:
-        for item in source:
-            ready.put((item, None, False))
-            if stop.is_set():
-                return
-    except BaseException as caught:  # whatever it is, it belongs to the consumer
-        error = caught
-    ready.put((None, error, True))
+def _copies_of(stream: torch.cuda.Stream) -> Callable[[], None]:
+    """Make what waits for all copies that were given to a stream so far."""
+
+    def wait() -> None:
+        event = torch.cuda.Event(blocking=True)
+        event.record(stream)
+        event.synchronize()
+
+    return wait

@@ -102,6 +102,7 @@ def train(
             start=start,
             max_regions=config.max_regions,
             prefetch=config.prefetch,
+            device=where,
         )
         with contextlib.closing(iter(batches)) as source:
             _run_steps(state, islice(source, total - start), total, run, progress)

@@ -11,9 +11,10 @@ import webdataset
 
 from tonics.errors import ImageNotFound, InputError, PlanMismatch
 from tonics.features import FeatureStore
+from tonics.features.ahead import THREAD_NAME
 from tonics.features.writer import write_index
 from tonics.train.encoders import load_text_encoder
-from tonics.train.stream import CachedTexts, Prefetch, TokenisedTexts, stream
+from tonics.train.stream import CachedTexts, TokenisedTexts, stream
 
 
 def naive(world, rank=0, of=1, start=0, max_regions=None):
@@ -73,10 +74,43 @@ def test_max_regions_keeps_the_first(world):
     assert_same(found, naive(world, max_regions=2))
 
 
-def test_batches_are_not_overwritten_by_later_ones(world):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_keep_the_order(world, threads):
+    found = stream(world.plan, world.store, world.texts, prefetch=4, threads=threads)
+    assert_same(found, naive(world))
+
+
+def test_a_store_that_asks_ahead_gives_the_same(world):
+    store = FeatureStore(world.store.path, asks_ahead=True)
+    assert_same(stream(world.plan, store, world.texts), naive(world))
+
+
+def test_batches_that_are_kept_are_not_overwritten(world):
     batches = list(stream(world.plan, world.store, world.texts))
-    memory = {b.features.data_ptr() for b in batches}
-    assert len(memory) == len(batches)
+    assert_same(batches, naive(world))
+    assert len({b.features.data_ptr() for b in batches}) == len(batches)
+    kept = [b.features[1:] for b in stream(world.plan, world.store, world.texts)]
+    for features, expected in zip(kept, naive(world), strict=True):
+        np.testing.assert_array_equal(features.numpy(), expected[2][1:])
+
+
+def test_the_memory_of_batches_that_are_not_kept_is_used_again(world):
+    places = [b.features.data_ptr() for b in stream(world.plan, world.store, world.texts)]
+    assert len(set(places)) <= 2 + 1 + 2 < len(places)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_pinned_batches_reach_the_device_unharmed(world):
+    """Copies lag behind: the device is kept busy, while the memory they read from goes round."""
+    busy = torch.ones(4096, 4096, device="cuda")
+    found = []
+    for batch in stream(world.plan, world.store, world.texts, device="cuda", threads=2):
+        assert batch.features.is_pinned()
+        for _ in range(20):
+            busy = busy @ busy / 4096
+        found.append(batch.to("cuda"))
+    assert_same([b.to("cpu") for b in found], naive(world))
 
 
 def test_a_pipeline_can_be_iterated_again_and_extended(world):
@@ -109,41 +143,28 @@ def test_the_identity_of_texts_follows_their_content(world, encoder_folder):
     assert short != long
 
 
-# -- the thread that reads ahead -------------------------------------------------------------------
+# -- the threads that read ahead ------------------------------------------------------------------
 
 
 def readers():
-    return [t for t in threading.enumerate() if t.name == "tonics-prefetch"]
+    return [t for t in threading.enumerate() if t.name.startswith(THREAD_NAME)]
 
 
-def test_an_error_comes_where_its_item_would_have():
-    def source():
-        yield from range(3)
-        raise ValueError("broken shard")
+@pytest.mark.parametrize("prefetch", [0, 1, 3])
+def test_an_error_comes_where_its_batch_would_have(world, prefetch):
+    class Broken:
+        identity = ""
 
-    items = Prefetch(2)(source())
-    assert [next(items) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(ValueError, match="broken shard"):
-        next(items)
+        def __call__(self, pairs):
+            if pairs.tolist() == world.plan.batch(3).tolist():
+                raise ValueError("broken texts")
+            return world.texts(pairs)
+
+    batches = iter(stream(world.plan, world.store, Broken(), prefetch=prefetch, threads=2))
+    assert [next(batches).step for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="broken texts"):
+        next(batches)
     assert readers() == []
-
-
-@pytest.mark.parametrize("depth", [1, 3])
-@pytest.mark.parametrize("taken", [0, 1, 5])
-def test_the_thread_ends_when_the_consumer_stops(depth, taken):
-    made = []
-
-    def source():
-        for k in range(10_000):
-            made.append(k)
-            yield k
-
-    items = Prefetch(depth)(source())
-    got = [next(items) for _ in range(taken)]
-    items.close()
-    assert got == list(range(taken))
-    assert readers() == []
-    assert len(made) <= taken + depth + 2
 
 
 def test_the_thread_ends_when_a_stream_is_dropped(world):
@@ -153,20 +174,6 @@ def test_the_thread_ends_when_a_stream_is_dropped(world):
     del iterator
     gc.collect()
     assert readers() == []
-
-
-def test_the_thread_really_works_ahead():
-    made = threading.Semaphore(0)
-
-    def source():
-        for k in range(3):
-            yield k
-            made.release()
-
-    items = Prefetch(2)(source())
-    assert next(items) == 0
-    assert made.acquire(timeout=30)  # the second item is made while the first is in use
-    assert list(items) == [1, 2]
 
 
 # -- what is refused -------------------------------------------------------------------------------
