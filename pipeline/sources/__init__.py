@@ -17,7 +17,7 @@ from .coco import read_coco
 from .conceptual import is_conceptual, read_conceptual
 from .flickr import read_flickr
 from .karpathy import read_karpathy
-from .parquet import read_parquet
+from .parquet import is_img2dataset, read_parquet
 from .row import NEVER_DOWNLOADED, NO_CAPTION, Captioned
 from .table import read_csv, read_jsonl, read_tsv
 from .webdataset import read_webdataset
@@ -29,6 +29,7 @@ __all__ = [
     "Captioned",
     "find_files",
     "format_of",
+    "is_img2dataset",
     "read_captions",
     "read_webdataset",
 ]

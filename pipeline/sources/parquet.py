@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,22 @@ def read_parquet(path: Path, source: Source) -> Iterator[Captioned]:
         raise InputError(path, f"cannot be read as parquet ({error})") from error
 
 
+def is_img2dataset(path: Path) -> bool:
+    """Whether a file is a table that img2dataset wrote beside its images."""
+    try:
+        names = pq.read_schema(path).names
+    except (pa.ArrowInvalid, OSError):
+        return False
+    return _is_downloaded(names) and "image" not in names
+
+
+def _is_downloaded(names: Sequence[str]) -> bool:
+    return {"key", "status"} <= set(names)
+
+
 def _layout(path: Path, source: Source, schema: pa.Schema) -> _Layout:
     columns = source.columns
-    downloaded = {"key", "status"} <= set(schema.names) and columns.image not in schema.names
+    downloaded = _is_downloaded(schema.names) and columns.image not in schema.names
     named = columns.model_copy(update={"image": "key"}) if downloaded else columns
     check_columns(path, named, schema.names)
     layout = _Layout(

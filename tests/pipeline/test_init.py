@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tarfile
 import tomllib
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tonics.errors import InputError
@@ -110,7 +113,8 @@ def test_an_existing_file_is_refused_and_kept(sources: Path) -> None:
         ({"val": 0.9, "test": 0.5}, "^--val and --test: .* add up to 1.4, expected at most 1"),
         ({"epochs": 2}, "^--epochs: 2 epochs for 4 phases"),
         ({"batch_size": 1}, "^--batch-size: value 1, expected greater than 1"),
-        ({"captions": ["."]}, "is a folder, expected a caption file"),
+        ({"captions": ["."]}, "is a folder, expected a caption file, or a folder of .tar or"),
+        ({"captions": ["absent/*.tar"]}, r"absent/\*.tar: no file matches"),
         ({"images": __file__}, "is a file, expected the folder of the images"),
     ],
 )
@@ -122,3 +126,62 @@ def test_wrong_arguments_leave_no_file(
     with pytest.raises(InputError, match=says):
         init_dataset(tmp_path / "new", **given)
     assert not (tmp_path / "new" / "tonics.toml").exists()
+
+
+def write_tars(folder: Path, names: tuple[str, ...] = ("00000.tar", "00001.tar")) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        with tarfile.open(folder / name, "w"):
+            pass
+    return [folder / name for name in names]
+
+
+@pytest.mark.parametrize("given", ["folder", "pattern", "one by one"])
+def test_tars_need_no_image_folder(tmp_path: Path, given: str) -> None:
+    root = tmp_path / "dataset"
+    tars = write_tars(root / "cc3m")
+    captions = {"folder": [root / "cc3m"], "pattern": [root / "cc3m" / "*.tar"], "one by one": tars}
+    init_dataset(root, captions=captions[given])
+    ingest = load_config(root).ingest
+    assert (ingest.image_root, ingest.image_files) == ("cc3m", True)
+    assert [(s.captions, s.format) for s in ingest.sources] == [("cc3m/*.tar", "webdataset")]
+
+
+def test_some_of_a_folders_tars_are_named_one_by_one(tmp_path: Path) -> None:
+    tars = write_tars(tmp_path / "cc3m", ("a.tar", "b.tar", "c.tar"))
+    init_dataset(tmp_path / "new", captions=tars[:2])
+    assert [s.captions for s in load_config(tmp_path / "new").ingest.sources] == [
+        str(tmp_path / "cc3m" / "a.tar"),
+        str(tmp_path / "cc3m" / "b.tar"),
+    ]
+
+
+def test_the_format_is_guessed(tmp_path: Path) -> None:
+    tables = {
+        "table.parquet": {"image": ["a.jpg"], "caption": ["a"]},
+        "cc/00000.parquet": {"key": ["0"], "caption": ["a"], "status": ["success"]},
+    }
+    (tmp_path / "cc").mkdir()
+    for name, columns in tables.items():
+        pq.write_table(pa.table(columns), tmp_path / name)
+    (tmp_path / "dataset_coco.json").write_text('{"images": [{"sentences": []}]}')
+    (tmp_path / "train.tsv").write_text("a dog\thttp://a.b/c.jpg\n")
+    for number, (name, kind, root) in enumerate(
+        [
+            ("table.parquet", "parquet", "images"),
+            ("cc", "parquet", str(tmp_path / "cc")),
+            ("dataset_coco.json", "karpathy", "images"),
+            ("train.tsv", "conceptual", "images"),
+        ]
+    ):
+        init_dataset(tmp_path / f"{number}", captions=[tmp_path / name])
+        ingest = load_config(tmp_path / f"{number}").ingest
+        assert (ingest.sources[0].format, ingest.image_root) == (kind, root)
+
+
+def test_features_without_images(sources: Path) -> None:
+    init_dataset(sources, captions=[sources / "one.json"], features_only=True)
+    config = load_config(sources)
+    assert not config.ingest.image_files
+    assert {name: set_.detector for name, set_ in config.features.items()} == {"imported": "import"}
+    assert {plan.features for plan in config.plans.values()} == {"imported"}
