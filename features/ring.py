@@ -33,7 +33,7 @@ def gather_ahead(
     max_regions: int | None = None,
     depth: int = 2,
     threads: int = 1,
-    allocate: Allocate = ordinary_memory,
+    pool: BufferPool | None = None,
 ) -> Generator[RegionBatch, None, None]:
     """Gather batches of image numbers, in order, ahead of whoever uses them.
 
@@ -45,13 +45,13 @@ def gather_ahead(
         max_regions: keep the first so many regions of an image.
         depth: batches that may be ready, or under way, before they are asked for; 0: no threads.
         threads: how many gather at once.
-        allocate: makes float16 memory of a shape, such as the numpy view of a pinned tensor.
+        pool: where the memory comes from; when omitted, a pool of its own.
     """
-    pool = BufferPool(store.dim, depth + threads + 1, allocate)
+    buffers = pool or BufferPool(store.dim, depth + threads + 1)
     with contextlib.closing(ask_ahead(store, batches, max_regions=max_regions)) as asked:
         yield from work_ahead(
             asked,
-            lambda images: pool.gather(store, images, max_regions),
+            lambda images: buffers.gather(store, images, max_regions),
             depth=depth,
             threads=threads,
         )
@@ -65,7 +65,7 @@ class BufferPool:
     Args:
         dim: the store's D.
         spare: how many free buffers to keep; more of them are let go.
-        allocate: makes float16 memory of a shape.
+        allocate: makes float16 memory of a shape, such as the numpy view of a pinned tensor.
         before_reuse: called, by the thread that gathers, before memory is overwritten: for copies
             out of it that a device may still be busy with.
     """
@@ -86,11 +86,14 @@ class BufferPool:
     def gather(
         self, store: FeatureStore, images: np.ndarray, max_regions: int | None = None
     ) -> RegionBatch:
-        """Read the regions of many images into memory of the pool; see ``FeatureStore.gather``."""
+        """Read the regions of many images into memory of the pool; see ``FeatureStore.gather``.
+
+        A store that asks the kernel ahead has been asked for them already.
+        """
         slot = self._take()
         try:
             self._before_reuse()
-            return slot.lease(store.gather(images, max_regions, out=slot.buffer))
+            return slot.lease(store.gather(images, max_regions, slot.buffer, asked=True))
         finally:
             slot.busy = False
 

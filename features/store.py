@@ -110,6 +110,8 @@ class FeatureStore:
         images: np.ndarray | Sequence[int],
         max_regions: int | None = None,
         out: RegionBuffer | None = None,
+        *,
+        asked: bool = False,
     ) -> RegionBatch:
         """Read the regions of many images into one packed buffer.
 
@@ -117,6 +119,7 @@ class FeatureStore:
             images: (B,) image numbers, any order, repeats allowed.
             max_regions: keep the first so many regions of an image, the detector's best.
             out: memory to fill and return views of; allocated when omitted.
+            asked: ``will_need`` was called for these images already.
 
         Returns:
             The regions in the order asked for.
@@ -134,7 +137,7 @@ class FeatureStore:
         if buffer.dim != self.dim:
             raise InputError("out", f"features of {buffer.dim} numbers", expected=f"{self.dim}")
         buffer.reserve(total)
-        if self.asks_ahead:  # a second time, for planned batches: that costs little
+        if self.asks_ahead and not asked:
             self._ask(rows, counts)
         self._fill(buffer, rows, counts, ends - counts)
         return RegionBatch(
@@ -149,7 +152,7 @@ class FeatureStore:
         )
 
     def will_need(self, images: np.ndarray | Sequence[int], max_regions: int | None = None) -> None:
-        """Ask the kernel to read what a gather of these images will copy; does not wait for it.
+        """Ask the kernel to read what a gather of these images will copy; do not wait for it.
 
         Raises:
             As ``gather``.
@@ -215,14 +218,20 @@ class FeatureStore:
                 buffer.scores[to : to + count] = batch.scores[source : source + count]
 
     def _ask(self, rows: np.ndarray, counts: np.ndarray) -> None:
-        """Ask for the bytes of these images' regions."""
+        """Ask for the features of these images, and for the small columns of their record batches.
+
+        The small ones take half a percent of a store: asked for whole, they are soon all in memory,
+        where an image's own parts of them would be three more reads an image, for ever.
+        """
         starts, stops = [], []
         for batch, group in self._by_batch(rows):
             first = self._index.first_region[rows[group]]
-            for array in (batch.features, batch.boxes, batch.labels, batch.scores):
-                address, row_bytes = array.ctypes.data, array.strides[0]
-                starts.append(address + first * row_bytes)
-                stops.append(address + (first + counts[group]) * row_bytes)
+            address, row_bytes = batch.features.ctypes.data, batch.features.strides[0]
+            starts.append(address + first * row_bytes)
+            stops.append(address + (first + counts[group]) * row_bytes)
+            small = [(a.ctypes.data, a.nbytes) for a in (batch.boxes, batch.labels, batch.scores)]
+            starts.append(np.array([address for address, _ in small]))
+            stops.append(np.array([address + size for address, size in small]))
         if starts:
             will_need(np.concatenate(starts), np.concatenate(stops))
 
