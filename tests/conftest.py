@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -140,6 +142,18 @@ def copy(built: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "dataset"
     shutil.copytree(built, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def feature_files() -> ModuleType:
+    """The module that writes small feature files of every family."""
+    path = Path(__file__).with_name("feature_files.py")
+    spec = importlib.util.spec_from_file_location("feature_files", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["feature_files"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(autouse=True)
