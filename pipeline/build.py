@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 from ..errors import StaleInput, WouldDiscard
 from .dataset import Dataset
 from .engines import Engine, open_engine
-from .engines.machine import worker_count
-from .forecast import forecast
+from .forecast import Forecast, Hands, forecast
 from .graph import with_inputs
 from .progress import Progress
 from .results import results_table
@@ -114,24 +115,55 @@ def _scores(stages: list[Stage]) -> str:
 
 
 def print_forecast(
-    dataset: Dataset, stages: list[Stage], rebuild: list[str], as_json: bool
+    dataset: Dataset, stages: list[Stage], rebuild: list[str], as_json: bool, workers: int = 0
 ) -> None:
-    """Print what would run, why, and what it will cost."""
-    found = forecast(dataset, stages, rebuild)
+    """Print what would run, why, what it will cost, and whether there is room for it."""
+    found = forecast(dataset, stages, rebuild, workers)
     if as_json:
         print(format_json([f.json() for f in found]))
         return
     if not found:
         print("everything is up to date")
         return
+    gpu = any(f.gpu_s is not None or f.cpu_s is None for f in found)
+    columns = ["stage", "rows", "CPU time", *(["GPU time"] if gpu else []), "disk"]
     rows = [
-        [f.key, f.rows, time_text(f.cpu_s), size_text(f.bytes), f.measured, f.why] for f in found
+        [
+            *(f.key, f.rows, _time(f.cpu_s)),
+            *([_time(f.gpu_s) if f.gpu_s or f.cpu_s is None else ""] if gpu else []),
+            *(size_text(f.bytes), f.measured, f.why),
+        ]
+        for f in found
     ]
-    print(format_table(["stage", "rows", "CPU time", "disk", "measured", "why"], rows))
-    workers = worker_count(dataset.config.runtime.workers)
-    total = sum(f.cpu_s for f in found)
-    print(
-        f"\nin all about {time_text(total)} of CPU time (at best {time_text(total / workers)} with "
-        f"{workers} workers) and {size_text(sum(f.bytes for f in found))} on disk; a rate that is "
-        "not measured is a general figure"
-    )
+    print(format_table([*columns, "measured", "why"], rows))
+    print("\n" + "\n".join(forecast_notes(dataset, found, Hands.of(dataset, workers))))
+
+
+def forecast_notes(dataset: Dataset, found: list[Forecast], hands: Hands) -> list[str]:
+    """What it comes to in all, what is not known, and whether there is room for it on the disk."""
+    cpu_s = sum(f.cpu_s or 0 for f in found)
+    gpu_s = sum(f.gpu_s or 0 for f in found)
+    total = f"{time_text(cpu_s)} of CPU time"
+    if gpu_s:
+        total += f" and {time_text(gpu_s)} of GPU time"
+    if all(f.wall_s is not None for f in found):
+        gpus = f" and {hands.gpus} GPUs" if gpu_s else ""
+        shortest = time_text(sum(f.wall_s or 0 for f in found))
+        total += f" (at best {shortest} with {hands.cores} workers{gpus})"
+    size = sum(f.bytes for f in found)
+    notes = [
+        f"in all about {total} and {size_text(size)} on disk; a rate that is not measured is a "
+        "general figure"
+    ]
+    if unknown := [f.key for f in found if f.cpu_s is None]:
+        listed = ", ".join(unknown)
+        notes.append(f"not counted: {listed}, on a GPU; its first finished shard will tell")
+    if hands.cores is None:
+        notes.append("general figures are for CPUs; how large the cluster is is not asked")
+    if (free := shutil.disk_usage(dataset.root).free) < size:
+        notes.append(f"NOT ENOUGH ROOM: {size_text(free)} are free where {dataset.root} lies")
+    return notes
+
+
+def _time(seconds: float | None) -> str:
+    return "?" if seconds is None else time_text(seconds)

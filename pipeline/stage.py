@@ -147,6 +147,10 @@ class Stage:
         """Make one shard, atomically; called in any process, in any order."""
         raise NotImplementedError
 
+    def tells_of_cost(self, made: Manifest) -> bool:
+        """Whether what a finished shard cost says what the next ones will."""
+        return True
+
     def merge_identity(self) -> dict[str, Any]:
         """What decides the merged files beyond the shards themselves."""
         return {}

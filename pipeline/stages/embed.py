@@ -57,6 +57,10 @@ class EmbedStage(Stage):
         """What decides the vectors: the encoder's files."""
         return encoder_fingerprint(self.encoder, self.config.revision or None)
 
+    @property
+    def _encoder_identity(self) -> dict[str, Any]:
+        return {"name": self.config.encoder, **self.fingerprint}
+
     def check(self) -> None:
         assert self.fingerprint
 
@@ -68,7 +72,7 @@ class EmbedStage(Stage):
         rows = self.pairs.slice(start, stop - start)
         return {
             "rows": hash_rows(rows, ["pair", "caption_hash"]),
-            "encoder": {"name": self.config.encoder, **self.fingerprint},
+            "encoder": self._encoder_identity,
             "settings": {
                 "max_tokens": self.config.max_tokens,
                 "shard_pairs": self.config.shard_pairs,
@@ -85,6 +89,9 @@ class EmbedStage(Stage):
         with atomic_file(output) as tmp, tmp.open("wb") as file:
             np.save(file, vectors.astype(np.float16))
         return Made(outputs=[output], rows=len(vectors), counts={"dim": vectors.shape[1]})
+
+    def tells_of_cost(self, made: Manifest) -> bool:
+        return bool(made.identity.get("encoder") == self._encoder_identity)
 
     def merge(self, shards: Sequence[Manifest]) -> Made:
         return Made(counts={"dim": shards[0].counts["dim"] if shards else 0})

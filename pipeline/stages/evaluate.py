@@ -62,6 +62,7 @@ class EvalStage(Stage):
     kind: ClassVar[str] = "eval"
     estimate: ClassVar[Estimate] = Estimate(cpu_s=0.0001, bytes=1)
     parallel: ClassVar[bool] = False
+    uses_device: ClassVar[bool] = True
 
     @property
     def train(self) -> TrainStage:

@@ -64,6 +64,10 @@ class ExtractStage(Stage):
         return self._detector_on("cpu").fingerprint()
 
     @property
+    def _detector_identity(self) -> dict[str, str]:
+        return {"name": self.config.detector, **self.fingerprint}
+
+    @property
     def detector(self) -> Detector:
         """The detector, loaded once a process."""
         return self._detector_on(device_of(self.dataset))
@@ -71,7 +75,7 @@ class ExtractStage(Stage):
     def _detector_on(self, device: str) -> Detector:
         settings = {
             key: str(self.dataset.root / Path(value).expanduser())
-            if key in _PATHS and isinstance(value, str)
+            if key in _PATHS and isinstance(value, str) and value
             else value
             for key, value in self.config.settings.items()
         }
@@ -105,7 +109,7 @@ class ExtractStage(Stage):
         columns = ["image", "image_id", "content_hash"]
         return {
             "rows": hash_rows(self.images.slice(start, stop - start), columns),
-            "detector": {"name": self.config.detector, **self.fingerprint},
+            "detector": self._detector_identity,
             "settings": {
                 "shard_images": self.config.shard_images,
                 "max_pixels": self.dataset.config.ingest.max_pixels,
@@ -150,6 +154,9 @@ class ExtractStage(Stage):
                 raise InputError(path, "was there at ingest and is gone", do=do) from error
             rejects.append(Reject(where=row["image_id"], reason=error.reason, detail=str(error)))
             return None
+
+    def tells_of_cost(self, made: Manifest) -> bool:
+        return bool(made.identity.get("detector") == self._detector_identity)
 
     def merge(self, shards: Sequence[Manifest]) -> Made:
         rows = zip(

@@ -27,6 +27,7 @@ class TrainStage(Stage):
     estimate: ClassVar[Estimate] = Estimate(cpu_s=0.05, bytes=25_000)
     parallel: ClassVar[bool] = False
     unit: ClassVar[str] = "batches"
+    uses_device: ClassVar[bool] = True
 
     @property
     def config(self) -> configs.Run:
