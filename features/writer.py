@@ -22,7 +22,12 @@ _ROW_BYTES = 64  # the fixed columns and offsets, so that images without regions
 
 
 def write_shard(
-    path: Path, rows: Iterable[tuple[int, Regions]], *, dim: int, batch_bytes: int = BATCH_BYTES
+    path: Path,
+    rows: Iterable[tuple[int, Regions]],
+    *,
+    dim: int,
+    batch_bytes: int = BATCH_BYTES,
+    ordered: bool = True,
 ) -> int:
     """Write one shard; equal rows give equal bytes.
 
@@ -31,6 +36,7 @@ def write_shard(
         rows: (image, regions) in increasing order of image; consumed one batch at a time.
         dim: D, the numbers in one region's feature.
         batch_bytes: a record batch is closed by the row that brings it to this size.
+        ordered: refuse rows out of order; without it they may come in any (the index sorts them).
 
     Returns:
         The number of rows.
@@ -40,7 +46,7 @@ def write_shard(
     """
     schema, written = shard_schema(dim), 0
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-        for batch in _batches(_checked(rows, dim), batch_bytes):
+        for batch in _batches(_checked(rows, dim, ordered), batch_bytes):
             writer.write_batch(_record_batch(batch, schema))
             written += len(batch)
     return written
@@ -73,10 +79,12 @@ def write_index(
     index.write(folder)
 
 
-def _checked(rows: Iterable[tuple[int, Regions]], dim: int) -> Iterator[tuple[int, Regions]]:
+def _checked(
+    rows: Iterable[tuple[int, Regions]], dim: int, ordered: bool
+) -> Iterator[tuple[int, Regions]]:
     last = -1
     for image, regions in rows:
-        if image <= last:
+        if ordered and image <= last:
             raise InputError(
                 f"image {image}", f"comes after image {last}", expected="rising numbers"
             )

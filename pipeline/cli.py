@@ -16,6 +16,7 @@ import typer
 
 from .. import __version__
 from ..errors import InputError, TonicsError
+from .features_cli import features_app
 
 if TYPE_CHECKING:
     from .dataset import Dataset
@@ -40,6 +41,7 @@ show_app = typer.Typer(
 )
 app.add_typer(plans_app, name="plans")
 app.add_typer(show_app, name="show")
+app.add_typer(features_app, name="features")
 
 
 class Format(StrEnum):

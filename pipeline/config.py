@@ -38,6 +38,7 @@ from pydantic import (
 from ..errors import ConfigError, InputError
 
 CONFIG_NAME = "tonics.toml"
+IMPORTED = "import"  # the detector of features that 'tonics features import' brings
 T = TypeVar("T")
 
 _NAME, _DEVICE = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", r"^(auto|cpu|cuda(:[0-9]+)?)$"

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from ..errors import InputError
+from .config import IMPORTED
 from .dataset import Dataset
 from .stage import Stage
 
@@ -15,6 +16,7 @@ def stages_of(dataset: Dataset) -> dict[str, Stage]:
     from .stages.embed import EmbedStage
     from .stages.evaluate import EvalStage, QueriesStage
     from .stages.extract import ExtractStage
+    from .stages.imported import ImportStage
     from .stages.ingest import IngestStage
     from .stages.ontology import OntologyStage
     from .stages.parse import ParseStage
@@ -25,7 +27,10 @@ def stages_of(dataset: Dataset) -> dict[str, Stage]:
     splits = sorted({run.eval_split for run in config.runs.values()})
     found: list[Stage] = [
         IngestStage(dataset),
-        *(ExtractStage(dataset, name) for name in config.features),
+        *(
+            (ImportStage if one.detector == IMPORTED else ExtractStage)(dataset, name)
+            for name, one in config.features.items()
+        ),
         ParseStage(dataset),
         OntologyStage(dataset),
         *(EmbedStage(dataset, name) for name in config.embeddings),

@@ -1,0 +1,173 @@
+"""``tonics features import|export|migrate``: what happens before, around and after the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from ..artifact import Manifest, Output, atomic_folder, hash_json
+from ..errors import ConfigError, InputError, StaleInput, WouldDiscard
+from ..features.formats.export import export_oscar
+from ..features.migrate import Migrated, migrate_store
+from ..features.schema import SHARD_VERSION
+from .config import CONFIG_NAME, IMPORTED
+from .dataset import Dataset
+from .lock import lock_file, locked
+from .matching import number_of, stem_of
+from .progress import Progress
+from .stage import manifest_file
+from .stages.extract import load_store
+from .stages.imported import ImportStage, survey_file
+from .survey import Survey
+from .surveyor import Wanted, goes_on, make_survey
+
+# How a foreign program shall call the images.
+EXPORTED_IDS: dict[str, Callable[[str], str]] = {"id": str, "stem": stem_of, "number": number_of}
+
+
+def survey_files(
+    dataset: Dataset,
+    name: str,
+    wanted: Wanted,
+    *,
+    append: bool = False,
+    replace_all: bool = False,
+    quiet: bool = False,
+) -> ImportStage:
+    """Find out what there is to import; the stage that comes back does it.
+
+    The same files again go on where the import stopped.
+
+    Args:
+        append: add to what is there. replace_all: forget what is there.
+
+    Raises:
+        StaleInput: the images have no numbers yet. ConfigError: no such imported feature set.
+        WouldDiscard: other files were imported before. InputError: files of no use.
+        LockedError: another import is at work.
+    """
+    _check_config(dataset, name)
+    if not dataset.images_file.exists():
+        do = "run 'tonics ingest' first: it numbers the images"
+        raise StaleInput(dataset.images_file, "has not been made yet", do=do)
+    stage = ImportStage(dataset, name)
+    file = survey_file(dataset, name)
+    with locked(lock_file(dataset, stage.key), stage.key):
+        before = None if replace_all else Survey.read(file)
+        survey = goes_on(dataset, before, wanted) if before and not append else None
+        if survey is None:
+            if not append and not replace_all:
+                _refuse_to_replace(stage, before)
+            survey = make_survey(dataset, name, wanted, before, Progress(quiet=quiet))
+        survey.write(file)
+    return ImportStage(dataset, name)
+
+
+def _check_config(dataset: Dataset, name: str) -> None:
+    section = dataset.config.features.get(name)
+    toml = dataset.root / CONFIG_NAME
+    if section is None:
+        do = f'add the line [features.{name}], and below it the line detector = "{IMPORTED}"'
+        raise ConfigError(f"{toml}: features.{name}", "no such section", do=do)
+    if section.detector != IMPORTED:
+        found, expected = f"detector = {section.detector!r}", f"detector = '{IMPORTED}'"
+        do = "give the imported features a section and a name of their own"
+        raise ConfigError(f"{toml}: features.{name}", found, expected=expected, do=do)
+
+
+def _refuse_to_replace(stage: ImportStage, before: Survey | None) -> None:
+    if before is not None:
+        names = ", ".join(source.name for source in before.sources[:5])
+        found = (
+            f"holds {before.used.num_rows:,} images of {names}, read otherwise or of other files"
+        )
+        do = "--append adds to them, --replace forgets them"
+        raise WouldDiscard(stage.folder, found, do=do)
+    if any(stage.folder.glob("[0-9]*.arrow")):
+        found = "holds features that no import made"
+        raise WouldDiscard(stage.folder, found, do="--replace forgets them, or choose another name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What an export wrote."""
+
+    images: int
+    bytes: int
+
+
+def export_features(
+    dataset: Dataset, name: str, folder: Path, *, ids: str, geometry: bool, replace_all: bool
+) -> Exported:
+    """Write a feature set as Oscar reads it, a whole folder or nothing.
+
+    Args:
+        ids: how images are called, a key of ``EXPORTED_IDS``.
+
+    Raises:
+        InputError: an unknown feature set, a folder that is not empty, ids that are not unique.
+    """
+    if name not in dataset.config.features:
+        known = ", ".join(sorted(dataset.config.features)) or "none"
+        raise InputError("features", repr(name), expected=f"one of {known}")
+    if ids not in EXPORTED_IDS:
+        raise InputError("--ids", repr(ids), expected=f"one of {', '.join(EXPORTED_IDS)}")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(folder, "is a file", expected="a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not replace_all:
+        raise WouldDiscard(folder, "is not empty", do="choose another, or --replace it")
+    store, images = load_store(dataset, name), dataset.images()
+    images = images.filter(pc.not_equal(images.column("content_hash"), ""))
+    names = zip(*(images.column(c).to_pylist() for c in ("image", "image_id")), strict=True)
+    named = {image: EXPORTED_IDS[ids](image_id) for image, image_id in names}
+    with atomic_folder(folder.resolve()) as tmp:
+        count = export_oscar(store, tmp, named, geometry=geometry)
+    return Exported(images=count, bytes=sum(f.stat().st_size for f in folder.iterdir()))
+
+
+def migrate_features(dataset: Dataset, names: list[str]) -> Iterator[tuple[str, Migrated]]:
+    """Bring stores of an older format version up to date, with the manifests that vouch for them.
+
+    Raises:
+        InputError: an unknown feature set. FormatError: a store of a newer version, or damaged.
+    """
+    for name in names:
+        if name not in dataset.config.features:
+            known = ", ".join(sorted(dataset.config.features)) or "none"
+            raise InputError("features", repr(name), expected=f"one of {known}")
+    for name in names or list(dataset.config.features):
+        folder, key = dataset.features(name), f"extract/{name}"
+        if not names and not (folder / "index.arrow").exists():
+            continue
+        with locked(lock_file(dataset, key), key):
+            yield name, _migrate(dataset, key, folder)
+
+
+def _migrate(dataset: Dataset, key: str, folder: Path) -> Migrated:
+    def vouch(path: Path, rewritten: bool) -> None:
+        _vouch_again(dataset, manifest_file(dataset, key, path.stem))
+
+    migrated = migrate_store(folder, vouch)
+    merged = manifest_file(dataset, key)
+    files = [f for f in sorted(merged.parent.glob("*.json")) if f != merged]
+    shards = [m for m in map(Manifest.read, files) if m is not None]
+    _vouch_again(dataset, merged, shards=hash_json([m.content() for m in shards]))
+    return migrated
+
+
+def _vouch_again(dataset: Dataset, file: Path, **identity: Any) -> None:
+    """Write the manifest of files that were migrated, unless it speaks of this version already."""
+    old = Manifest.read(file)
+    if old is None or not any((dataset.root / o.path).exists() for o in old.outputs):
+        return
+    if old.identity.get("format") == SHARD_VERSION and not any(
+        o.missing(dataset.root) for o in old.outputs
+    ):
+        return
+    outputs = tuple(Output.of(dataset.root, dataset.root / o.path) for o in old.outputs)
+    identity = {**old.identity, "format": SHARD_VERSION, **identity}
+    replace(old, outputs=outputs, identity=identity).write(file)
