@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # name -> (module, function); the function takes (settings, device) and returns a Detector
-DETECTORS = {"grid": (".grid", "load")}
+DETECTORS = {"grid": (".grid", "load"), "vinvl": (".vinvl.detector", "load")}
 
 
 class Label(NamedTuple):

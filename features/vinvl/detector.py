@@ -179,12 +179,16 @@ class VinVL:
         state = checked(unwrapped(self._source.read()), expected, self._source.where)
         return Model(Weights(state, self.device, self._dtype()), self.config)
 
+    @property
+    def _on_cpu(self) -> bool:
+        return self.device.partition(":")[0] == "cpu"
+
     def _dtype(self) -> torch.dtype:
         import torch
 
         name = self.config.precision
         if name == "auto":
-            name = "float32" if torch.device(self.device).type == "cpu" else "float16"
+            name = "float32" if self._on_cpu else "float16"
         dtype: torch.dtype = getattr(torch, name)
         return dtype
 
@@ -262,7 +266,7 @@ class VinVL:
         from .preprocess import resized_pixels, resized_size, to_input
 
         config = self.config
-        if self.device == "cpu":  # one by one: the maps stay in the cache, and nothing is padded
+        if self._on_cpu:  # one by one: the maps stay in the cache, and nothing is padded
             for k, image in enumerate(images):
                 yield [k], [to_input(resized_pixels(image, config), config)]
             return

@@ -1,0 +1,273 @@
+"""The detector as a whole, with a small random model: no folder of golden files is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tonics.errors import ConfigError, InputError, MissingAsset, TonicsError
+from tonics.features.detector import load_detector
+from tonics.features.vinvl import VinVL, VinVLConfig
+from tonics.features.vinvl.detector import similar_shapes
+
+from .conftest import SMALL, SMALL_LABELS
+
+Image = pytest.importorskip("PIL.Image")
+
+
+def variant(weights, **changes):
+    return VinVL.from_state_dict(weights, SMALL_LABELS, dataclasses.replace(SMALL, **changes))
+
+
+def as_image(x):
+    """Turn a drawn input into a photo."""
+    pixels = (x.permute(1, 2, 0) + 128).clamp(0, 255).numpy().astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("ignore", [True, False])
+@pytest.mark.parametrize("nms_filter", [0, 1, 2])
+@pytest.mark.parametrize("nms", ["torchvision", "legacy"])
+def test_it_is_the_model_written_down(weights, plain, photo, nms_filter, nms, ignore):
+    changes = {"nms": nms, "nms_filter": nms_filter, "ignore_box_regression": ignore}
+    detector = variant(weights, **changes)
+    x = photo(3, 97, 150)
+    found = detector.detect_tensor(x)
+    expected = plain.PlainVinVL(weights, detector.config)(x)
+    assert len(found) >= 10
+    assert len(set(found.labels.tolist())) > 2
+    np.testing.assert_array_equal(found.labels, expected["labels"])
+    for name, tolerance in (("features", 2e-4), ("boxes", 2e-3), ("scores", 5e-5)):
+        np.testing.assert_allclose(getattr(found, name), expected[name], rtol=0, atol=tolerance)
+    real = expected["attribute_scores"] > 0
+    np.testing.assert_allclose(
+        found.attribute_scores[real], expected["attribute_scores"][real], atol=5e-5
+    )
+    np.testing.assert_array_equal(found.attributes[real], expected["attributes"][real])
+    assert real.any()
+
+
+@pytest.mark.parametrize("ignore", [True, False])
+def test_an_image_is_the_same_beside_a_larger_one(weights, photo, ignore):
+    detector = variant(weights, ignore_box_regression=ignore)
+    inputs = [photo(1, 96, 113), photo(2, 160, 97), photo(3, 96, 160)]
+    together = detector.detect_tensors(inputs)
+    for x, found in zip(inputs, together, strict=True):
+        alone = detector.detect_tensor(x)
+        np.testing.assert_array_equal(found.labels, alone.labels)
+        np.testing.assert_array_equal(found.attributes, alone.attributes)
+        np.testing.assert_allclose(found.boxes, alone.boxes, rtol=0, atol=1e-3)
+        np.testing.assert_allclose(found.features, alone.features, rtol=1e-5, atol=1e-5)
+        assert (found.width, found.height) == (x.shape[2], x.shape[1])
+
+
+def test_the_padded_map_is_the_image_alone(small, photo):
+    from tonics.features.vinvl.preprocess import padded
+
+    inputs = [photo(1, 91, 113), photo(2, 160, 97)]
+    c4 = small.model.backbone(padded(inputs), [(91, 113), (160, 97)])
+    for k, (height, width) in enumerate([(6, 8), (10, 7)]):
+        alone = small.model.backbone(inputs[k][None])[0]
+        torch.testing.assert_close(c4[k, :, :height, :width], alone, rtol=0, atol=1e-5)
+        assert c4[k, :, height:].abs().sum() == 0
+        assert c4[k, :, :, width:].abs().sum() == 0
+
+
+def test_photos_in_regions_out(small, photo):
+    images = [as_image(photo(k, *size)) for k, size in enumerate([(120, 200), (77, 60), (9, 300)])]
+    found = small(images)
+    for image, regions in zip(images, found, strict=True):
+        regions.check("drawn", small.dim)
+        assert (regions.width, regions.height) == image.size
+        assert len(regions) >= 10
+        assert regions.attributes.shape == (len(regions), 16)
+        assert (np.diff(regions.scores) <= 0).all()
+        assert regions.labels.min() >= 1
+    assert small([]) == []
+
+
+def test_photos_of_any_shape(small):
+    for size in ((1, 1), (1, 500), (400, 1), (3, 2)):
+        (regions,) = small([Image.new("RGB", size, "teal")])
+        regions.check(size, small.dim)
+
+
+def test_one_photo_or_many_give_the_same_bytes(small, photo, same):
+    images = [as_image(photo(k, 100 + k, 130)) for k in range(3)]
+    for image, expected in zip(images, small(images), strict=True):
+        same(small([image])[0], expected)
+
+
+def test_groups_as_a_gpu_computes_them(small, photo, monkeypatch):
+    """The same answers, in the order asked for, when the images are padded together."""
+    sizes = [(100, 130), (130, 100), (101, 133), (90, 300), (128, 99)]
+    images = [as_image(photo(k, *size)) for k, size in enumerate(sizes)]
+    expected = small(images)
+    monkeypatch.setattr(type(small), "_on_cpu", property(lambda self: False))
+    calls = []
+    detect = small._detect
+    monkeypatch.setattr(small, "_detect", lambda xs, bs: calls.append(len(xs)) or detect(xs, bs))
+    found = small(images, [None, None, None, np.array([[0, 0, 20, 20]]), None])
+    assert sorted(calls) == [1, 2, 2]
+    for k in (0, 1, 2, 4):
+        np.testing.assert_array_equal(found[k].labels, expected[k].labels)
+        np.testing.assert_allclose(found[k].boxes, expected[k].boxes, atol=1e-2)
+    assert found[3].boxes.tolist() == [[0, 0, 20, 20]]
+
+
+def test_similar_shapes_share_a_batch():
+    config = VinVLConfig(padded_batch=2)
+    groups = similar_shapes([(800, 600), (600, 800), (800, 602), (810, 600), (1000, 250)], config)
+    assert sorted(k for group in groups for k in group) == [0, 1, 2, 3, 4]
+    assert [1] in groups
+    assert [4] in groups
+    assert max(map(len, groups)) == 2
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_near(weights, small, photo, precision):
+    half = variant(weights, precision=precision)
+    assert half.model.backbone.stem.weight.dtype == getattr(torch, precision)
+    inputs = [photo(1, 96, 113), photo(2, 104, 97)]
+    boxes = [np.array([[5, 5, 60, 90], [0, 0, 97, 96]], np.float32)] * 2
+    for found, exact in zip(
+        half.detect_tensors(inputs, boxes), small.detect_tensors(inputs, boxes), strict=True
+    ):
+        assert found.features.dtype == np.float32
+        error = np.linalg.norm(found.features - exact.features) / np.linalg.norm(exact.features)
+        assert 0 < error < (0.05 if precision == "bfloat16" else 0.01)
+    for found in half.detect_tensors(inputs):
+        assert len(found) >= 10
+
+
+def test_numbers_beyond_half_precision_are_an_error(weights, photo):
+    key = "roi_heads.box.feature_extractor.head.layer4.1.bn3.bias"
+    huge = weights | {key: weights[key] + 1e6}
+    detector = VinVL.from_state_dict(
+        huge, SMALL_LABELS, dataclasses.replace(SMALL, precision="float16")
+    )
+    with pytest.raises(TonicsError, match="set precision"):
+        detector.detect_tensor(photo(0, 96, 96))
+
+
+BOXES = np.array([[10, 20, 50, 60], [0, 0, 130, 100], [70, 30, 70, 30], [10, 20, 50, 60]], float)
+
+
+def test_given_boxes_are_described_as_they_are(small, photo):
+    image = as_image(photo(0, 100, 130))
+    searched, given, none = small([image] * 3, [None, BOXES, np.zeros((0, 4))])
+    given.check("given", small.dim)
+    none.check("none", small.dim)
+    np.testing.assert_array_equal(given.boxes, BOXES.astype(np.float32))
+    np.testing.assert_array_equal(given.features[0], given.features[3])
+    assert len(none) == 0
+    assert len(searched) >= 10
+    assert given.labels.min() >= 1
+    again = small([image], [given.boxes[::-1]])[0]
+    np.testing.assert_array_equal(again.labels, given.labels[::-1])
+
+
+def test_detections_given_back_keep_their_features(small, photo):
+    x = photo(0, 100, 130)
+    found = small.detect_tensor(x)
+    again = small.detect_tensor(x, boxes=found.boxes)
+    np.testing.assert_allclose(again.features, found.features, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "says"),
+    [
+        ([np.zeros((2, 5))], "shape (2, 5), expected (n, 4)"),
+        ([np.zeros(4)], "shape (4,), expected (n, 4)"),
+        ([[["a", 0, 0, 0]]], "no numbers"),
+        ([[[0, 0, 5, 5], [9, 0, 5, 5]]], "row 1 is [9.0, 0.0, 5.0, 5.0], expected x1 <= x2"),
+        ([[[0, 0, 131, 5]]], "inside the 130 x 100 image"),
+        ([[[-1, 0, 5, 5]]], "row 0 is [-1.0"),
+        ([[[0, 0, float("nan"), 5]]], "nan"),
+        ([None, None], "2 entries for 1 images"),
+    ],
+)
+def test_bad_boxes_are_refused(small, boxes, says):
+    with pytest.raises(InputError) as error:
+        small([Image.new("RGB", (130, 100))], boxes)
+    assert says in str(error.value)
+
+
+def test_an_input_of_another_shape_is_refused(small):
+    with pytest.raises(InputError, match=r"shape \(1, 3, 96, 96\), expected float32 \(3, H, W\)"):
+        small.detect_tensor(torch.zeros(1, 3, 96, 96))
+
+
+@pytest.fixture
+def files(tmp_path, weights):
+    torch.save({"model": weights}, tmp_path / "small.pth")
+    (tmp_path / "labels.json").write_text(json.dumps(SMALL_LABELS))
+    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in SMALL.deciding().items()}
+    settings = {k: v for k, v in settings.items() if v is not None}
+    paths = {"checkpoint": str(tmp_path / "small.pth"), "label_map": str(tmp_path / "labels.json")}
+    return settings | paths
+
+
+def test_loading_by_name_waits_for_the_first_photo(files, small, photo, same):
+    detector = load_detector("vinvl", files)
+    assert detector._model is None
+    assert (detector.dim, detector.batch_size) == (128, 16)
+    assert len(detector.vocabulary.labels) == 12
+    assert detector.cpu_s_per_image > 0
+    assert isinstance(detector.bytes_per_image, int)
+    image = as_image(photo(0, 100, 130))
+    same(detector([image])[0], small([image])[0])
+
+
+@pytest.mark.parametrize("key", ["checkpoint", "label_map"])
+def test_files_that_are_not_there(files, key):
+    without = {k: v for k, v in files.items() if k != key}
+    with pytest.raises(MissingAsset, match=f"no {key} is set; download"):
+        load_detector("vinvl", without)
+    with pytest.raises(MissingAsset, match=rf"{key} = '/no/where' is not there; download"):
+        load_detector("vinvl", files | {key: "/no/where"})
+    with pytest.raises(ConfigError, match=f"{key} = 7, expected the path"):
+        load_detector("vinvl", files | {key: 7})
+    with pytest.raises(ConfigError, match="unknown setting 'treshold'"):
+        load_detector("vinvl", files | {"treshold": 1})
+
+
+def test_the_fingerprint_names_what_decides_the_numbers(files, weights, tmp_path):
+    first = load_detector("vinvl", files).fingerprint()
+    assert load_detector("vinvl", files, "cuda").fingerprint() == first
+    assert load_detector("vinvl", files | {"batch_size": 3}).fingerprint() == first
+    other = load_detector("vinvl", files | {"nms_filter": 2}).fingerprint()
+    assert {k for k in first if first[k] != other[k]} == {"settings"}
+    renamed = SMALL_LABELS | {"label_to_idx": {f"other {k}": k for k in range(1, 12)}}
+    (tmp_path / "labels.json").write_text(json.dumps(renamed))
+    other = load_detector("vinvl", files).fingerprint()
+    assert {k for k in first if first[k] != other[k]} == {"label_map"}
+    (tmp_path / "labels.json").write_text(json.dumps(SMALL_LABELS))
+    key = "rpn.head.conv.bias"
+    torch.save(weights | {key: weights[key] + 1}, tmp_path / "small.pth")
+    other = load_detector("vinvl", files).fingerprint()
+    assert {k for k in first if first[k] != other[k]} == {"weights"}
+
+
+def test_the_fingerprint_of_a_state_dict(weights, small):
+    same_weights = VinVL.from_state_dict({"model": weights}, SMALL_LABELS, SMALL)
+    assert same_weights.fingerprint() == small.fingerprint()
+    key = "rpn.head.conv.bias"
+    other = VinVL.from_state_dict(weights | {key: weights[key] + 1}, SMALL_LABELS, SMALL)
+    assert other.fingerprint()["weights"] != small.fingerprint()["weights"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_finds_the_same(weights, small, photo):
+    config = dataclasses.replace(SMALL, precision="float32")
+    detector = VinVL.from_state_dict(weights, SMALL_LABELS, config, device="cuda")
+    inputs = [photo(1, 96, 113), photo(2, 160, 97)]
+    for found, x in zip(detector.detect_tensors(inputs), inputs, strict=True):
+        expected = small.detect_tensor(x)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        np.testing.assert_allclose(found.features, expected.features, rtol=0, atol=1e-3)
