@@ -208,14 +208,16 @@ class FeatureStore:
         self, buffer: RegionBuffer, rows: np.ndarray, counts: np.ndarray, starts: np.ndarray
     ) -> None:
         """Copy every image to its place, record batch by record batch."""
+        into = (buffer.features, buffer.boxes, buffer.labels, buffer.scores)
         for batch, group in self._by_batch(rows):
+            columns = (batch.features, batch.boxes, batch.labels, batch.scores)
+            pairs = tuple(zip(into, columns, strict=True))
             first = self._index.first_region[rows[group]]
             spans = zip(first.tolist(), counts[group].tolist(), starts[group].tolist(), strict=True)
             for source, count, to in spans:
-                buffer.features[to : to + count] = batch.features[source : source + count]
-                buffer.boxes[to : to + count] = batch.boxes[source : source + count]
-                buffer.labels[to : to + count] = batch.labels[source : source + count]
-                buffer.scores[to : to + count] = batch.scores[source : source + count]
+                there, here = slice(source, source + count), slice(to, to + count)
+                for target, column in pairs:
+                    target[here] = column[there]
 
     def _ask(self, rows: np.ndarray, counts: np.ndarray) -> None:
         """Ask for the features of these images, and for the small columns of their record batches.
