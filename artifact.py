@@ -166,7 +166,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def drop(path: Path) -> None:
     """Delete a file, if it is there, and make sure that it stays deleted."""
     if path.exists():
-        path.unlink()
+        path.unlink(missing_ok=True)  # another process may drop it too
         flush(path.parent)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 
-from ..errors import StaleInput, WouldDiscard
+from ..errors import InputError, StaleInput, WouldDiscard
 from .dataset import Dataset
 from .engines import Engine, open_engine
 from .forecast import Forecast, Hands, forecast
 from .graph import with_inputs
 from .progress import Progress
 from .results import results_table
-from .runner import bring_up_to_date, finished_cost
+from .runner import Part, bring_up_to_date, finished_cost, make_part
 from .stage import Stage
 from .staleness import refusal, status_of
 from .tables import format_json, format_table, size_text, time_text
@@ -42,6 +42,27 @@ def bring_up(
         return
     with open_engine(stages[0].dataset.config.runtime, workers) as engine:
         _bring_up(stages, engine, rebuild=rebuild, asked=asked, as_json=as_json, quiet=quiet)
+
+
+def make_parts(stages: list[Stage], part: str, *, workers: int, as_json: bool, quiet: bool) -> None:
+    """Make every so many shards of stages (``3/16``), as one machine of several does.
+
+    Raises:
+        InputError: a stage is not made by shards.
+    """
+    chosen = Part.parse(part)
+    _check_before_work(stages, [])
+    for stage in stages:
+        if not stage.parallel:
+            raise InputError("--shards", f"{stage.key} is made in one piece", do="leave it out")
+    reports = []
+    for stage in stages:
+        with open_engine(stage.dataset.config.runtime, workers) as engine:
+            reports.append(make_part(stage, chosen, engine, Progress(quiet=quiet or as_json)))
+        if not as_json:
+            print(reports[-1].line(), flush=True)
+    if as_json:
+        print(format_json([report.json() for report in reports]))
 
 
 def _bring_up(

@@ -233,7 +233,7 @@ def run(
     if dry:
         for one in chosen:
             one.check()
-        print_forecast(dataset, chosen, [s.key for s in anew], as_json)
+        print_forecast(dataset, chosen, [s.key for s in anew], as_json, workers)
         return
     bring_up(
         chosen,
@@ -254,16 +254,26 @@ def _stage_command(kind: str, text: str, example: str) -> None:
         context: typer.Context,
         names: Names = None,
         workers: Workers = 0,
+        shards: str = typer.Option(
+            "",
+            hidden=kind not in ("extract", "parse", "embed"),
+            metavar="K/N",
+            help="Only every N-th shard from the K-th on, without finishing the stage.",
+        ),
         as_json: AsJson = False,
         quiet: Quiet = False,
     ) -> None:
-        from .build import bring_up, require_inputs
+        from .build import bring_up, make_parts, require_inputs
         from .graph import choose, stages_of
 
         stages = stages_of(_open(context))
         keys = [f"{kind}/{name}" for name in names or []] or [kind]
         extra = [k for k in stages if kind == "eval" and k.startswith("queries/")]
         require_inputs(stages, choose(stages, keys), extra)
+        if shards:
+            chosen = choose(stages, keys)
+            make_parts(chosen, shards, workers=workers, as_json=as_json, quiet=quiet)
+            return
         bring_up(
             choose(stages, [*extra, *keys]),
             rebuild=[],

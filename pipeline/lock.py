@@ -29,16 +29,16 @@ def shard_lock(dataset: Dataset, key: str, shard: str) -> Path:
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold an exclusive lock while the block runs.
+def locked(path: Path, what: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold a lock while the block runs: alone, or shared with others that share it.
 
     The kernel drops the lock of a process that died, so a killed run is taken over at once. The
-    file says who holds it: host, pid, boot id, since when.
+    file says who holds it alone: host, pid, boot id, since when.
 
     Raises:
         LockedError: somebody alive holds it.
     """
-    handle = _take(path)
+    handle = _take(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     if handle is None:
         raise LockedError(
             what,
@@ -46,9 +46,11 @@ def locked(path: Path, what: str) -> Iterator[None]:
             do="wait for it to end, or stop it; then run the same command again",
         )
     try:
-        _sign(handle)
+        if not shared:
+            _sign(handle)
         yield
-        os.ftruncate(handle, 0)
+        if not shared:
+            os.ftruncate(handle, 0)
     finally:
         os.close(handle)
 
@@ -89,14 +91,14 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def _take(path: Path) -> int | None:
+def _take(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
     """Lock the file that is at ``path`` now; None when somebody holds it."""
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, kind | fcntl.LOCK_NB)
                 if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
                     return handle
             except BlockingIOError:

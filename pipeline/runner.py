@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..artifact import Manifest, Output, drop, remove_leftovers
+from ..errors import InputError
 from .engines import Engine, open_engine
 from .engines.local import LocalEngine
 from .lock import lock_file, locked
@@ -113,6 +115,62 @@ def bring_up_to_date(
         _check_rejects(stage, manifests)
         merged = _merge(stage, manifests)
         return _report(stage, merged, len(made), started, fresh=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Every ``of``-th shard of a stage, from the ``number``-th on, counted from 1."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Read ``3/16``.
+
+        Raises:
+            InputError: it is something else.
+        """
+        match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
+        if match is None or int(match[1]) > int(match[2]):
+            raise InputError("--shards", repr(text), expected="K/N, K from 1 to N, such as 3/16")
+        return cls(number=int(match[1]), of=int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+def make_part(stage: Stage, part: Part, engine: Engine, progress: Progress) -> Report:
+    """Make what is stale of every so many shards; other machines may make the others meanwhile.
+
+    Nothing is merged, and nothing that others may be writing is cleaned up: a plain run of the
+    stage does both once all parts are there.
+
+    Raises:
+        LockedError: a plain run is at it. WouldDiscard: as a plain run would.
+    """
+    started = time.monotonic()
+    with locked(lock_file(stage.dataset, stage.key), stage.key, shared=True):
+        status = status_of(stage)
+        if refused := refusal(stage, status):
+            raise refused
+        mine = {shard.name for shard in stage.shards()[part.number - 1 :: part.of]}
+        shards = [s.shard for s in status.stale if s.shard.name in mine]
+        if shards:
+            drop(manifest_file(stage.dataset, stage.key))
+        made = _make(stage, shards, engine, progress)
+        rest = f"part {part}: {len(made)} shards made; 'tonics {stage.key.replace('/', ' ')}' "
+        counts = {
+            **{name: sum(m.counts[name] for m in made) for name in ("in", "out")},
+            **{n: add_counts(m.counts[n] for m in made) for n in ("rejected", "ignored")},
+            "shards": len(made),
+            "notes": [rest + "finishes the stage once all parts are made"],
+        }
+        cpu_s = sum(m.cost["cpu_s"] for m in made)
+        wall_s = time.monotonic() - started
+        return Report(
+            key=stage.key, fresh=False, made=len(made), counts=counts, wall_s=wall_s, cpu_s=cpu_s
+        )
 
 
 def _remove_leftovers(stage: Stage) -> None:

@@ -14,16 +14,17 @@ from typing import Any, ClassVar
 import pytest
 
 from tonics.artifact import Manifest, atomic_file
-from tonics.errors import LockedError, TonicsError
+from tonics.errors import InputError, LockedError, TonicsError
 from tonics.pipeline.config import Config, Runtime
 from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.engines.local import LocalEngine
 from tonics.pipeline.engines.work import make_shard
 from tonics.pipeline.graph import stages_of
-from tonics.pipeline.lock import claimed, shard_lock
+from tonics.pipeline.lock import claimed, lock_file, locked, shard_lock
 from tonics.pipeline.progress import Meter, Pace, Progress
-from tonics.pipeline.runner import bring_up_to_date
+from tonics.pipeline.runner import Part, Report, bring_up_to_date, make_part
 from tonics.pipeline.stage import Made, Reject, Shard, Stage, row_shards
+from tonics.pipeline.staleness import status_of
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -216,3 +217,43 @@ def test_a_maker_that_does_not_end_is_named(
         claimed(lock, "steps, shard 00000", patience_s=0.3),
     ):
         pass
+
+
+# -- parts of a stage, a machine each
+
+
+def _part(stage: Stage, text: str) -> Report:
+    return make_part(stage, Part.parse(text), LocalEngine(Runtime(), 1), Progress(quiet=True))
+
+
+def test_parts_are_made_apart_and_finished_by_a_plain_run(stage: Steps) -> None:
+    report = _part(stage, "1/2")
+    assert (report.made, report.counts["in"], report.counts["rejected"]) == (2, 8, {"odd": 2})
+    assert "part 1/2: 2 shards made; 'tonics steps' finishes the stage" in report.line()
+    assert sorted(p.name for p in stage.folder.iterdir()) == ["00000.txt", "00002.txt"]
+    assert status_of(stage).merged is None
+    assert _part(stage, "1/2").made == 0
+    assert _part(stage, "2/2").made == 1
+    done = bring_up_to_date(stage)
+    assert (done.made, done.counts["shards"], done.counts["in"]) == (0, 3, 12)
+    (stage.folder / "00001.txt").unlink()
+    _part(stage, "2/2")
+    assert status_of(stage).why == "not finished yet"  # a merged manifest of before would lie
+
+
+def test_parts_share_a_stage_and_a_plain_run_does_not(stage: Steps) -> None:
+    lock = lock_file(stage.dataset, stage.key)
+    with locked(lock, "another part", shared=True):
+        assert _part(stage, "1/3").made == 1
+        with pytest.raises(LockedError, match="another run is at work"):
+            bring_up_to_date(stage)
+    with locked(lock, "a plain run"), pytest.raises(LockedError, match="another run is at work"):
+        _part(stage, "2/3")
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/2/3", "-1/2", ""])
+def test_what_is_no_part_is_refused(text: str) -> None:
+    with pytest.raises(
+        InputError, match=r"--shards: .*, expected K/N, K from 1 to N, such as 3/16"
+    ):
+        Part.parse(text)
