@@ -147,7 +147,7 @@ def _images(root: Path, images: Path | None, given: Sequence[_Given], features_o
     beside = next((one.folder for one in given if one.folder is not None), None)
     folder = images or beside
     quoted = _quoted(_shown(folder, root) if folder else "images")
-    return f"image_root = {quoted:<18}# image paths below are relative to it"
+    return f"image_root = {quoted:<17} # image paths below are relative to it"
 
 
 def _check(path: Path, text: str) -> None:

@@ -53,7 +53,8 @@ def judge(listed: Listed, images: pa.Table, absent: pa.Array, config: Ingest) ->
     for problem in problems.unique().to_pylist():
         if problem:
             verdict.refuse(_mask(pc.equal(problems, problem)), problem)
-    caption, limit = listed.rows.column("caption"), config.max_caption_chars
+    caption = listed.rows.column("caption").cast(pa.large_string()).combine_chunks()
+    limit = config.max_caption_chars
     verdict.refuse(_mask(pc.is_null(caption)), "not UTF-8")
     verdict.refuse(_mask(pc.equal(caption, "")), "empty caption")
     too_long = _mask(pc.greater(pc.utf8_length(caption), limit))
@@ -112,7 +113,7 @@ def _image_numbers(listed: Listed, images: pa.Table) -> np.ndarray:
     return found[listed.image]
 
 
-def _hashes(caption: pa.ChunkedArray, wanted: np.ndarray) -> np.ndarray:
+def _hashes(caption: pa.Array, wanted: np.ndarray) -> np.ndarray:
     """(n,) uint64 hash of the wanted rows' captions, 0 of others."""
     found = np.zeros(len(caption), np.uint64)
     rows = np.flatnonzero(wanted)

@@ -7,7 +7,7 @@ image without content, a pair in no split. When it comes back it is active again
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from .dataset import IMAGES_SCHEMA, PAIRS_SCHEMA
 
 _ROWS_AT_ONCE = 1_000_000
+_IMAGES_AT_ONCE = 200_000
 _NO_FILE = {"path": "", "width": 0, "height": 0, "bytes": 0, "content_hash": ""}
 
 
@@ -33,7 +34,7 @@ class Captions:
     image: np.ndarray
     position: np.ndarray
     rows: np.ndarray
-    caption: pa.ChunkedArray
+    caption: pa.Array
     split: pa.Array
     caption_hash: np.ndarray
 
@@ -124,11 +125,9 @@ class _Known:
         there = (self._sorted[at] == keys) & (k < self._span)
         return np.where(there, self.order[at], -1)
 
-    def of(self, image: int) -> np.ndarray:
-        """The rows of an image."""
-        span = [image * self._span, (image + 1) * self._span]
-        start, stop = np.searchsorted(self._sorted, span)
-        return self.order[start:stop]
+    def of(self, images: np.ndarray) -> np.ndarray:
+        """The rows of some images, by image, then by k."""
+        return self.order[np.isin(self.image[self.order], images)]
 
 
 def _keys(known: _Known, captions: Captions) -> np.ndarray:
@@ -143,32 +142,45 @@ def _keys(known: _Known, captions: Captions) -> np.ndarray:
     there = np.zeros(max(image.max(initial=-1), known.image.max(initial=-1)) + 1, bool)
     there[known.image] = True
     changed = np.unique(image[~same & there[image]])
-    for number, mine, refused in _captions_of(changed, captions):
-        rows = known.of(number)
-        texts = known.caption.take(pa.array(rows)).to_pylist()
-        said = captions.caption.take(pa.array(mine)).to_pylist()
-        keys = assign_keys(
-            dict(zip(known.k[rows].tolist(), texts, strict=True)),
-            dict(zip(k[mine].tolist(), said, strict=True)),
-            refused,
-        )
-        k[mine] = [keys[position] for position in k[mine].tolist()]
+    for start in range(0, len(changed), _IMAGES_AT_ONCE):
+        part = changed[start : start + _IMAGES_AT_ONCE]
+        _match(part, known, captions, k)
     return k
 
 
-def _captions_of(
-    images: np.ndarray, captions: Captions
-) -> Iterator[tuple[int, np.ndarray, list[int]]]:
-    """Yield some images, each with its accepted captions and the positions of the refused ones."""
+def _match(images: np.ndarray, known: _Known, captions: Captions, k: np.ndarray) -> None:
+    """Put the keys of some images' captions into ``k``."""
     accepted = np.full(len(captions.image), -1, np.int64)
     accepted[captions.rows] = np.arange(len(captions))
     rows = np.flatnonzero(np.isin(captions.image, images))
     rows = rows[np.argsort(captions.image[rows], kind="stable")]
-    starts = np.searchsorted(captions.image[rows], images)
-    stops = np.searchsorted(captions.image[rows], images, side="right")
-    for number, start, stop in zip(images.tolist(), starts, stops, strict=True):
-        mine = accepted[rows[start:stop]]
-        yield number, mine[mine >= 0], captions.position[rows[start:stop]][mine < 0].tolist()
+    old = known.of(images)
+    said = _Texts(captions.caption, accepted[rows][accepted[rows] >= 0])
+    texts = _Texts(known.caption, old)
+    ends = np.searchsorted(captions.image[rows], images, side="right")
+    ends_old = np.searchsorted(known.image[old], images, side="right")
+    for all_mine, rows_known in zip(
+        np.split(rows, ends[:-1]), np.split(old, ends_old[:-1]), strict=True
+    ):
+        at = accepted[all_mine]
+        mine, refused = at[at >= 0], captions.position[all_mine[at < 0]].tolist()
+        keys = assign_keys(
+            dict(zip(known.k[rows_known].tolist(), texts.of(rows_known), strict=True)),
+            dict(zip(captions.position[captions.rows[mine]].tolist(), said.of(mine), strict=True)),
+            refused,
+        )
+        k[mine] = [keys[position] for position in captions.position[captions.rows[mine]].tolist()]
+
+
+class _Texts:
+    """Some rows of a column of texts, taken at once."""
+
+    def __init__(self, column: pa.Array | pa.ChunkedArray, rows: np.ndarray) -> None:
+        texts = column.take(pa.array(rows)).to_pylist()
+        self._by_row = dict(zip(rows.tolist(), texts, strict=True))
+
+    def of(self, rows: np.ndarray) -> list[str]:
+        return [self._by_row[row] for row in rows.tolist()]
 
 
 def assign_keys(

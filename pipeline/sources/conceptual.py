@@ -23,7 +23,7 @@ def read_conceptual(path: Path, source: Source) -> Iterator[Captioned]:
     links are usual, so an image that is absent is no reject.
     """
     url_is_id = source.columns.image_id == "url"
-    path_of, row = _path_rule(source), 0
+    path_of, row, name = _path_rule(source), 0, path.name
     for number, line in numbered_lines(path):
         fields = line.split("\t")
         if number == 1 and is_header(line):
@@ -36,7 +36,7 @@ def read_conceptual(path: Path, source: Source) -> Iterator[Captioned]:
                 image_id=url if url_is_id else str(row),
                 path=fields[2].strip() if len(fields) > 2 else path_of(row, url),
                 caption=caption,
-                where=f"{path.name}:{number}",
+                where=f"{name}:{number}",
                 optional=True,
             )
         row += 1
@@ -69,8 +69,11 @@ def _path_rule(source: Source) -> Callable[[int, str], str]:
     pattern = source.images if "{" in source.images else IMG2DATASET
 
     def rule(row: int, url: str) -> str:
-        md5 = hashlib.md5(url.encode("utf-8", "surrogateescape")).hexdigest() if hashed else ""
-        return pattern.format(row=row, shard=row // _ROWS_A_SHARD, md5=md5)
+        shard = row // _ROWS_A_SHARD
+        if not hashed:
+            return pattern.format(row=row, shard=shard)
+        md5 = hashlib.md5(url.encode("utf-8", "surrogateescape")).hexdigest()
+        return pattern.format(row=row, shard=shard, md5=md5)
 
     hashed = "{md5" in pattern
     try:

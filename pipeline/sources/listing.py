@@ -80,11 +80,11 @@ def _cells(row: Captioned, reading: Reading) -> tuple[str, str, str | None, str,
     return image_id, path, text, _escaped(split.strip() or reading.split), where, problem, optional
 
 
-def _bad_name(*names: str) -> str:
+def _bad_name(image_id: str, path: str) -> str:
     """Say why no file can have a name, or nothing."""
-    if any(map(_has_surrogates, names)):
+    if _has_surrogates(image_id) or _has_surrogates(path):
         return "not UTF-8"
-    return "not a file name" if any("\0" in name for name in names) else ""
+    return "not a file name" if "\0" in image_id or "\0" in path else ""
 
 
 def _has_surrogates(text: str) -> bool:
