@@ -1,10 +1,16 @@
-"""Made-up regions for programs that need a feature store: only their sizes matter."""
+"""Made-up regions, and a plan of them, for programs that need some: only their sizes matter."""
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
+from tonics.features.detector import Label, Vocabulary
 from tonics.features.regions import MAX_ATTRIBUTES, Regions
+from tonics.features.writer import write_index, write_shard
+from tonics.train.plan import REMAINDER_SCHEMA, Batches, write_plan
 
 
 def made_up_regions(rng: np.random.Generator, count: int, dim: int) -> Regions:
@@ -19,3 +25,38 @@ def made_up_regions(rng: np.random.Generator, count: int, dim: int) -> Regions:
         width=100,
         height=100,
     )
+
+
+def write_store_and_plan(
+    folder: Path, *, images: int, regions: int, dim: int, batches: int, batch_size: int
+) -> None:
+    """Write ``store``, random regions, and ``plan``, batches of its images drawn at random.
+
+    Every image has one caption, whose pair number is the image's.
+    """
+    rng = np.random.default_rng(0)
+    (folder / "store").mkdir()
+    rows = ((image, made_up_regions(rng, regions, dim)) for image in range(images))
+    write_shard(folder / "store" / "00000.arrow", rows, dim=dim)
+    write_index(folder / "store", Vocabulary(labels=(Label("thing"),)))
+    names = [f"{image}.jpg" for image in range(images)]
+    pairs = {
+        "pair": np.arange(images),
+        "pair_key": [f"{name}#0" for name in names],
+        "image": np.arange(images),
+        "image_id": names,
+        "caption": names,
+        "split": ["train"] * images,
+        "caption_hash": np.arange(images, dtype=np.uint64),
+    }
+    planned = Batches(
+        epoch=np.zeros(batches, np.int32),
+        phase=np.zeros(batches, np.int16),
+        node=np.full(batches, -1, np.int32),
+        pairs=np.stack([rng.permutation(images)[:batch_size] for _ in range(batches)]),
+    )
+    header = {"batch_size": batch_size, "sub_block": 1, "nodes": [], "inputs": {}, "phases": []}
+    (folder / "plan").mkdir()
+    none_left = REMAINDER_SCHEMA.empty_table()
+    counts = {"counts": {"epochs": 1}}
+    write_plan(folder / "plan", header | counts, planned, pa.table(pairs), none_left, {})

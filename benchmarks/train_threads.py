@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from measure import (
     Cost,
     in_fresh_process,
@@ -32,13 +31,10 @@ from measure import (
     print_table,
     ratio,
 )
-from regions import made_up_regions
+from regions import write_store_and_plan
 
 from tonics.features import FeatureStore
-from tonics.features.detector import Label, Vocabulary
-from tonics.features.writer import write_index, write_shard
 from tonics.train import Plan
-from tonics.train.plan import REMAINDER_SCHEMA, Batches, write_plan
 
 IMAGES, REGIONS, DIM, TEXT_DIM, BATCH = 1024, 39, 1280, 384, 128
 WARM_UP = 5
@@ -55,7 +51,8 @@ def main() -> None:
     cases = [(threads, busy) for busy in (False, True) for threads in (1, 2)]
     runs: dict[tuple[int, bool], list[Cost]] = {case: [] for case in cases}
     with tempfile.TemporaryDirectory() as folder:
-        make_inputs(Path(folder), args.steps + WARM_UP + 1)
+        sizes = {"images": IMAGES, "regions": REGIONS, "dim": DIM, "batch_size": BATCH}
+        write_store_and_plan(Path(folder), batches=args.steps + WARM_UP + 1, **sizes)
         for _ in range(args.rounds):
             for threads, busy in cases:
                 with busy_process() if busy else contextlib.nullcontext():
@@ -112,36 +109,6 @@ def busy_process() -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
-
-
-def make_inputs(folder: Path, batches: int) -> None:
-    """Write a feature store of random regions, and a plan that draws its images at random."""
-    rng = np.random.default_rng(0)
-    (folder / "store").mkdir()
-    rows = ((image, made_up_regions(rng, REGIONS, DIM)) for image in range(IMAGES))
-    write_shard(folder / "store" / "00000.arrow", rows, dim=DIM)
-    write_index(folder / "store", Vocabulary(labels=(Label("thing"),)))
-    names = [f"{image}.jpg" for image in range(IMAGES)]
-    pairs = {
-        "pair": np.arange(IMAGES),
-        "pair_key": [f"{name}#0" for name in names],
-        "image": np.arange(IMAGES),
-        "image_id": names,
-        "caption": names,
-        "split": ["train"] * IMAGES,
-        "caption_hash": np.arange(IMAGES, dtype=np.uint64),
-    }
-    planned = Batches(
-        epoch=np.zeros(batches, np.int32),
-        phase=np.zeros(batches, np.int16),
-        node=np.full(batches, -1, np.int32),
-        pairs=np.stack([rng.permutation(IMAGES)[:BATCH] for _ in range(batches)]),
-    )
-    header = {"batch_size": BATCH, "sub_block": 1, "nodes": [], "inputs": {}, "phases": []}
-    (folder / "plan").mkdir()
-    none_left = REMAINDER_SCHEMA.empty_table()
-    counts = {"counts": {"epochs": 1}}
-    write_plan(folder / "plan", header | counts, planned, pa.table(pairs), none_left, {})
 
 
 if __name__ == "__main__":
