@@ -146,11 +146,10 @@ def migrate(
 
     Example: tonics -C my-dataset features migrate
     """
-    from .importing import migrate_features
+    from .migrate import migrate_features
 
-    for name, done in migrate_features(_open(context), names or []):
-        state = "is up to date" if done.before == done.after and not done.shards else "migrated"
-        typer.echo(f"{name}: {state}, version {done.after} ({done.shards} shards rewritten)")
+    for line in migrate_features(_open(context), names or []):
+        typer.echo(line)
 
 
 def _open(context: typer.Context) -> Dataset:

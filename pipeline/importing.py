@@ -1,25 +1,21 @@
-"""``tonics features import|export|migrate``: what happens before, around and after the stages."""
+"""``tonics features import`` and ``export``: what is asked and checked around the work itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.compute as pc
 
-from ..artifact import Manifest, Output, atomic_folder, hash_json
+from ..artifact import atomic_folder
 from ..errors import ConfigError, InputError, StaleInput, WouldDiscard
 from ..features.formats.export import export_oscar
-from ..features.migrate import Migrated, migrate_store
-from ..features.schema import SHARD_VERSION
 from .config import CONFIG_NAME, IMPORTED
 from .dataset import Dataset
 from .lock import lock_file, locked
 from .matching import number_of, stem_of
 from .progress import Progress
-from .stage import manifest_file
 from .stages.extract import load_store
 from .stages.imported import ImportStage, survey_file
 from .survey import Survey
@@ -127,47 +123,3 @@ def export_features(
     with atomic_folder(folder.resolve()) as tmp:
         count = export_oscar(store, tmp, named, geometry=geometry)
     return Exported(images=count, bytes=sum(f.stat().st_size for f in folder.iterdir()))
-
-
-def migrate_features(dataset: Dataset, names: list[str]) -> Iterator[tuple[str, Migrated]]:
-    """Bring stores of an older format version up to date, with the manifests that vouch for them.
-
-    Raises:
-        InputError: an unknown feature set. FormatError: a store of a newer version, or damaged.
-    """
-    for name in names:
-        if name not in dataset.config.features:
-            known = ", ".join(sorted(dataset.config.features)) or "none"
-            raise InputError("features", repr(name), expected=f"one of {known}")
-    for name in names or list(dataset.config.features):
-        folder, key = dataset.features(name), f"extract/{name}"
-        if not names and not (folder / "index.arrow").exists():
-            continue
-        with locked(lock_file(dataset, key), key):
-            yield name, _migrate(dataset, key, folder)
-
-
-def _migrate(dataset: Dataset, key: str, folder: Path) -> Migrated:
-    def vouch(path: Path, rewritten: bool) -> None:
-        _vouch_again(dataset, manifest_file(dataset, key, path.stem))
-
-    migrated = migrate_store(folder, vouch)
-    merged = manifest_file(dataset, key)
-    files = [f for f in sorted(merged.parent.glob("*.json")) if f != merged]
-    shards = [m for m in map(Manifest.read, files) if m is not None]
-    _vouch_again(dataset, merged, shards=hash_json([m.content() for m in shards]))
-    return migrated
-
-
-def _vouch_again(dataset: Dataset, file: Path, **identity: Any) -> None:
-    """Write the manifest of files that were migrated, unless it speaks of this version already."""
-    old = Manifest.read(file)
-    if old is None or not any((dataset.root / o.path).exists() for o in old.outputs):
-        return
-    if old.identity.get("format") == SHARD_VERSION and not any(
-        o.missing(dataset.root) for o in old.outputs
-    ):
-        return
-    outputs = tuple(Output.of(dataset.root, dataset.root / o.path) for o in old.outputs)
-    identity = {**old.identity, "format": SHARD_VERSION, **identity}
-    replace(old, outputs=outputs, identity=identity).write(file)

@@ -55,7 +55,7 @@ class ImportStage(Stage):
         """What is imported.
 
         Raises:
-            InputError: nothing yet.
+            InputError: nothing yet. FormatError: it is damaged.
         """
         found = Survey.read(survey_file(self.dataset, self.name))
         if found is None:
@@ -65,6 +65,8 @@ class ImportStage(Stage):
 
     def check(self) -> None:
         """Refuse what cannot be made any more, before any stage of a run begins."""
+        if self._finished_without_survey():
+            return
         self._check_numbers()
         status = status_of(self)
         if any(s.old and s.old.identity.get("format") != self.format for s in status.stale):
@@ -98,11 +100,22 @@ class ImportStage(Stage):
             do = f"put it back and run 'tonics features import {self.name} {source.name}'"
             raise InputError(self.dataset.root / source.path, found, do=do)
 
+    def _finished_without_survey(self) -> dict[str, Manifest]:
+        """Manifests of the shards of an import whose survey is lost: they are what there is."""
+        if survey_file(self.dataset, self.name).exists():
+            return {}
+        files = manifest_file(self.dataset, self.key).parent.glob("[0-9]*.json")
+        return {m.shard: m for m in map(Manifest.read, sorted(files)) if m is not None}
+
     def shards(self) -> list[Shard]:
+        if made := self._finished_without_survey():
+            return [Shard(name=m.shard, rows=m.counts["in"], work=-1) for m in made.values()]
         lines = self.survey.used.column("shard").value_counts().to_pylist()
         return [Shard(name=f"{c['values']:05d}", rows=c["counts"], work=c["values"]) for c in lines]
 
     def identity(self, shard: Shard) -> dict[str, Any]:
+        if shard.work < 0:
+            return dict(self._finished_without_survey()[shard.name].identity)
         lines = self.survey.shard(shard.work)
         source = self.survey.sources[lines.column("source")[0].as_py()]
         settings = {"format": self.survey.format, "dim": self.survey.dim}
@@ -158,11 +171,7 @@ class ImportStage(Stage):
         write_index(self.folder, self._vocabulary(), image_ids=dict(zip(*ids, strict=True)))
         store = FeatureStore(self.folder)
         return Made(
-            outputs=[
-                self.folder / "index.arrow",
-                self.folder / "vocabulary.json",
-                survey_file(self.dataset, self.name),
-            ],
+            outputs=[self.folder / "index.arrow", self.folder / "vocabulary.json"],
             rejected=rejects,
             ignored=add_counts(source.ignored for source in survey.sources),
             counts={
