@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..artifact import hash_json, read_json, write_json
 from ..errors import ConfigError, FormatError
 from .regions import Regions
+from .schema import REBUILD
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -71,7 +72,7 @@ class Vocabulary:
         except FileNotFoundError as error:
             raise FormatError(path, "is missing", do="run 'tonics run'") from error
         except (KeyError, TypeError) as error:
-            raise FormatError(path, f"not a vocabulary ({error})", do="run 'tonics run'") from error
+            raise FormatError(path, f"not a vocabulary ({error})", do=REBUILD) from error
 
 
 class Detector(Protocol):

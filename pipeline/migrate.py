@@ -15,6 +15,7 @@ from ..artifact import Manifest, Output, hash_json, remove_leftovers
 from ..errors import FormatError, InputError
 from ..features import FeatureStore
 from ..features.migrate import Migrated, migrate_store
+from ..features.schema import INDEX_NAME
 from .dataset import Dataset
 from .graph import stages_of
 from .lock import lock_file, locked
@@ -22,7 +23,7 @@ from .stage import Stage, manifest_file
 
 
 def migrate_features(dataset: Dataset, names: Sequence[str]) -> list[str]:
-    """Migrate feature sets of a dataset, all of them when none is named.
+    """Migrate feature sets of a dataset, all that were made when none is named.
 
     Returns:
         One line for each.
@@ -37,7 +38,8 @@ def migrate_features(dataset: Dataset, names: Sequence[str]) -> list[str]:
         if name not in stages:
             found, expected = f"no [features.{name}] in tonics.toml", f"one of {sorted(stages)}"
             raise InputError("features migrate", found, expected=expected)
-    return [_migrate(stages[name]) for name in names or stages]
+    made = [name for name, stage in stages.items() if (stage.folder / INDEX_NAME).exists()]
+    return [_migrate(stages[name]) for name in names or made]
 
 
 def _migrate(stage: Stage) -> str:
@@ -108,7 +110,7 @@ def _follow_index(stage: Stage) -> None:
         "format": stage.format,
         "shards": hash_json([m.content() for m in sorted(shards, key=lambda m: m.shard)]),
     }
-    outputs = tuple(_now(root, output, stage.folder / "index.arrow") for output in merged.outputs)
+    outputs = tuple(_now(root, output, stage.folder / INDEX_NAME) for output in merged.outputs)
     if (identity, outputs) != (merged.identity, merged.outputs):
         replace(merged, identity=identity, outputs=outputs).write(file)
 

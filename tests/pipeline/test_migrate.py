@@ -158,3 +158,4 @@ def test_what_cannot_be_migrated_is_said(stage: Stage) -> None:
     (stage.folder / "index.arrow").unlink()
     with pytest.raises(InputError, match=r"no feature store.*run 'tonics extract'"):
         migrate_features(stage.dataset, ["grid"])
+    assert migrate_features(stage.dataset, []) == []
