@@ -99,7 +99,7 @@ def _captioned(
 ) -> Iterator[Captioned]:
     where = f"row {number}"
     image_id, image = row[layout.image_id], row[layout.image] if layout.image else ""
-    if image_id in (None, "") or image is None:
+    if image_id in (None, "") or (layout.image and image in (None, "")):
         yield broken(path, where, "no image named")
         return
     missing = layout.status and row[layout.status] != "success"

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import tarfile
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tonics.errors import ConfigError, InputError
 from tonics.pipeline.config import Columns, Source
-from tonics.pipeline.sources import NO_CAPTION, Captioned, read_captions
+from tonics.pipeline.sources import (
+    NEVER_DOWNLOADED,
+    NO_CAPTION,
+    Captioned,
+    find_files,
+    read_captions,
+    read_webdataset,
+)
 
 
 def read(path: Path, text: str | bytes, **source: object) -> list[Captioned]:
@@ -243,3 +255,240 @@ def test_lists_of_captions_in_jsonl(shared: Path) -> None:
     images = {row.image_id: row.split for row in rows}
     assert (len(rows), len(images)) == (30_000, 6_000)
     assert Counter(images.values()) == {"train": 1451, "dev": 218, "test": 140, "": 4191}
+
+
+# -- Karpathy's files
+
+
+KARPATHY = {
+    "dataset": "coco",
+    "images": [
+        {
+            "filepath": "val2014", "filename": "COCO_val2014_000000391895.jpg", "imgid": 0,
+            "cocoid": 391895, "split": "restval", "sentids": [1, 2],
+            "sentences": [
+                {"raw": "A man on a bike.", "tokens": ["a", "man"], "imgid": 0, "sentid": 1},
+                {"tokens": ["two", "words"], "imgid": 0, "sentid": 2},
+            ],
+        },
+        {"filename": "1000092795.jpg", "imgid": 1, "split": "test", "sentences": [{"raw": None}]},
+        {"filename": "alone.jpg", "imgid": 2, "split": "val", "sentences": []},
+    ],
+}  # fmt: skip
+
+
+def test_karpathy(tmp_path: Path) -> None:
+    rows = read(tmp_path / "dataset_coco.json", json.dumps(KARPATHY))
+    assert [(r.image_id, r.path, r.caption, r.split) for r in rows] == [
+        ("391895", "val2014/COCO_val2014_000000391895.jpg", "A man on a bike.", "restval"),
+        ("391895", "val2014/COCO_val2014_000000391895.jpg", "two words", "restval"),
+        ("1000092795.jpg", "1000092795.jpg", "", "test"),
+        ("alone.jpg", "alone.jpg", "", ""),
+    ]
+    assert rows[0].where == "dataset_coco.json:sentence 1"
+    assert rows[3].problem == NO_CAPTION
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"sentences": 1}', "no list 'images', expected Karpathy's"),
+        ('{"images": [{"sentences": []}]}', r"images\[0\] is"),
+        ('{"images": [{"filename": "a", "sentences": 3}]}', r"images\[0\] is"),
+    ],
+)
+def test_not_karpathy(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        read(tmp_path / "dataset.json", text, format="karpathy")
+
+
+# -- Conceptual Captions
+
+
+@pytest.mark.parametrize("header", ["", "caption\turl\n"])
+@pytest.mark.parametrize("name", ["Validation_GCC-1.1.0-Validation.tsv", "train"])
+def test_conceptual_captions(tmp_path: Path, name: str, header: str) -> None:
+    text = header + "a dog\thttp://a.b/1\nno url\n\n a cat \thttp://a.b/2\tmine/cat.jpg\r\n"
+    rows = read(tmp_path / name, text)
+    assert [(r.image_id, r.path, r.caption, r.problem) for r in rows] == [
+        ("0", "00000/000000000.jpg", "a dog", ""),
+        ("", "", "", "not a caption and a URL"),
+        ("2", "mine/cat.jpg", " a cat ", ""),
+    ]
+    assert [r.optional for r in rows] == [True, False, True]
+    assert rows[2].where == f"{name}:{4 + bool(header)}"
+
+
+def test_conceptual_captions_by_url(tmp_path: Path) -> None:
+    columns = Columns(image_id="url")
+    rows = read(
+        tmp_path / "t.tsv", "a\thttp://1\n" * 10_001, columns=columns, images="{shard}/{md5}"
+    )
+    assert rows[0].image_id == "http://1"
+    assert rows[0].path == "0/" + hashlib.md5(b"http://1").hexdigest()
+    assert rows[10_000].path.startswith("1/")
+    with pytest.raises(
+        ConfigError, match=r"sources.images: value '{number}', expected a folder, or"
+    ):
+        read(tmp_path / "t.tsv", "a\thttp://1\n", images="{number}")
+
+
+# -- parquet
+
+
+def table(path: Path, cells: dict[str, object], **source: object) -> list[Captioned]:
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table(cells), path, row_group_size=2)
+    return list(read_captions(path, Source(captions=path.name, **source)))
+
+
+def test_parquet_tables(tmp_path: Path) -> None:
+    columns = {
+        "image": ["a.jpg", "b.jpg", None, "c.jpg", ""],
+        "caption": ["one", None, "whose", "caf\u00e9", "x"],
+        "part": ["dev", None, "", "train", ""],
+        "key": [7, 8, 9, 10, 11],
+    }
+    named = Columns(split="part", image_id="key")
+    rows = table(tmp_path / "t.parquet", columns, columns=named)
+    assert [(r.image_id, r.path, r.caption, r.split, r.problem) for r in rows] == [
+        ("7", "a.jpg", "one", "dev", ""),
+        ("8", "b.jpg", "", "", ""),
+        ("", "", "", "", "no image named"),
+        ("10", "c.jpg", "café", "train", ""),
+        ("", "", "", "", "no image named"),
+    ]
+    assert [r.where for r in rows][3:] == ["t.parquet:row 3", "t.parquet:row 4"]
+
+
+def test_parquet_lists_and_bytes_that_are_no_text(tmp_path: Path) -> None:
+    lists = pa.array([["one", "two"], [], None, ["caf", None]], pa.large_list(pa.string()))
+    rows = table(tmp_path / "t.parquet", {"image": list("abcd"), "caption": lists})
+    assert [(r.image_id, r.caption, r.problem) for r in rows] == [
+        ("a", "one", ""), ("a", "two", ""), ("b", "", NO_CAPTION), ("c", "", ""),
+        ("d", "caf", ""), ("d", "", ""),
+    ]  # fmt: skip
+    raw = pa.array([b"caf\xe9", b"fine"]).view(pa.string())
+    rows = table(tmp_path / "t.parquet", {"image": ["a", "b"], "caption": raw})
+    assert said(rows) == [("a", "caf\udce9"), ("b", "fine")]
+
+
+@pytest.mark.parametrize("place", ["tar", "folder", "nowhere"])
+def test_parquet_as_img2dataset_writes_it(tmp_path: Path, place: str) -> None:
+    if place == "tar":
+        write_tar(tmp_path / "00003.tar", {"000030000.json": b"{}", "000030000.webp": b"x"})
+    elif place == "folder":
+        (tmp_path / "00003").mkdir()
+        (tmp_path / "00003" / "000030000.png").write_bytes(b"x")
+    columns = {
+        "url": ["u"] * 3, "key": ["000030000", "000030001", "000030002"], "caption": list("abc"),
+        "status": ["success", "failed_to_download", "failed_to_resize"],
+    }  # fmt: skip
+    rows = table(tmp_path / "00003.parquet", columns)
+    folder, end = {
+        "tar": ("00003.tar", "webp"), "folder": ("00003", "png"), "nowhere": ("00003", "jpg"),
+    }[place]  # fmt: skip
+    assert [(r.image_id, r.path) for r in rows] == [
+        (key, f"{folder}/{key}.{end}") for key in columns["key"]
+    ]
+    assert [r.problem for r in rows] == ["", NEVER_DOWNLOADED, NEVER_DOWNLOADED]
+
+
+def test_what_is_no_table_of_paths(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"column 'image' is struct<.*expected texts or whole num"):
+        table(tmp_path / "t.parquet", {"image": [{"bytes": b"x"}], "caption": ["a"]})
+    with pytest.raises(ConfigError, match=r"no column 'caption'.*set columns.caption = 'captions'"):
+        table(tmp_path / "t.parquet", {"image": ["a"], "captions": ["a"]})
+    with pytest.raises(InputError, match=r"t.parquet: cannot be read as parquet"):
+        read(tmp_path / "t.parquet", b"PAR1 and no more")
+
+
+# -- tars
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def test_web_datasets(tmp_path: Path) -> None:
+    facts = json.dumps({"caption": "from the facts", "uid": "u1", "part": "dev"}).encode()
+    members = {
+        "0.jpg": b"", "0.txt": b"one", "0.json": facts,
+        "1.json": b'{"caption": ["two", "three"]}', "deep/1.jpg": b"", "1.PNG": b"",
+        "2.txt": b"never downloaded", "3.jpg": b"", "4.jpg": b"", "4.txt": b'["a", "b"]',
+        "5.jpg": b"", "5.txt": b"[sic] a bracket", "6.cls": b"7", "7.webp": b"",
+        "7.txt": b"caf\xe9", "8.jpg": b"", "8.json": b"{", "8.txt": b"fine", "9.jpg": b"", "9.json": b"[]",
+    }  # fmt: skip
+    write_tar(tmp_path / "t.tar", members)
+    seen: dict[str, bytes] = {}
+    source = Source(captions="t.tar")
+    rows = list(read_webdataset(tmp_path / "t.tar", source, seen.__setitem__))
+    assert [(r.image_id, r.path, r.caption, r.problem) for r in rows] == [
+        ("0", "t.tar/0.jpg", "one", ""),
+        ("1", "t.tar/1.PNG", "two", ""),
+        ("1", "t.tar/1.PNG", "three", ""),
+        ("deep/1", "t.tar/deep/1.jpg", "", NO_CAPTION),
+        ("2", "", "never downloaded", NEVER_DOWNLOADED),
+        ("3", "t.tar/3.jpg", "", NO_CAPTION),
+        ("4", "t.tar/4.jpg", "a", ""),
+        ("4", "t.tar/4.jpg", "b", ""),
+        ("5", "t.tar/5.jpg", "[sic] a bracket", ""),
+        ("7", "t.tar/7.webp", "caf\udce9", ""),
+        ("8", "t.tar/8.jpg", "fine", ""),
+        ("", "", "", "not valid JSON"),
+    ]
+    assert set(seen) == {name for name in members if name.lower().endswith(("jpg", "png", "webp"))}
+    named = Source(
+        captions="t.tar", columns=Columns(caption="caption", image_id="uid", split="part")
+    )
+    first, *_, last = read_webdataset(tmp_path / "t.tar", named)
+    assert (first.image_id, first.caption, first.split) == ("u1", "from the facts", "dev")
+    assert (last.where, last.problem) == ("t.tar:9", "not valid JSON")
+
+
+def test_texts_that_are_too_long_to_be_captions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tonics.pipeline.sources.webdataset.TEXT_BYTES", 9)
+    write_tar(tmp_path / "t.tar", {"0.jpg": b"0123456789", "0.txt": b"0123456789"})
+    rows = read(tmp_path / "t.tar", (tmp_path / "t.tar").read_bytes())
+    assert [r.problem for r in rows] == ["member larger than 0 MiB", NO_CAPTION]
+
+
+# -- several files
+
+
+def test_files_of_a_pattern(tmp_path: Path) -> None:
+    names = ["a/1.tar", "a/10.tar", "a/2.tar", "b[1].tar", "c{1..2}.tar"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    def found(pattern: str) -> list[str]:
+        return [p.relative_to(tmp_path).as_posix() for p in find_files(tmp_path, pattern)]
+
+    assert found("a/*.tar") == names[:3]
+    assert found("*/[12].tar") == ["a/1.tar", "a/2.tar"]
+    assert found("a/{1..2}.tar") == ["a/1.tar", "a/2.tar"]
+    assert found("a/{09..10}.tar") == ["a/09.tar", "a/10.tar"]  # reading says that 09 is missing
+    assert found("b[1].tar") == ["b[1].tar"]
+    assert found("c{1..2}.tar") == ["c{1..2}.tar"]
+    assert [str(p) for p in find_files(Path("elsewhere"), f"{tmp_path}/a/1*")] == [
+        f"{tmp_path}/a/1.tar",
+        f"{tmp_path}/a/10.tar",
+    ]
+    with pytest.raises(InputError, match=r"d\*.tar: no file matches; check"):
+        find_files(tmp_path, "d*.tar")
+
+
+@pytest.mark.shared
+def test_the_validation_rows_of_conceptual_captions(shared: Path) -> None:
+    path = shared / "data" / "captions" / "Validation_GCC-1.1.0-Validation.tsv"
+    rows = list(read_captions(path, Source(captions=path.name)))
+    assert (len(rows), rows[-1].image_id) == (12_000, "11999")
+    assert rows[-1].path == "00001/000011999.jpg"
+    assert not any(row.problem for row in rows)
