@@ -62,20 +62,22 @@ def measure_warm(data: Data, batches: int, rounds: int, rng: np.random.Generator
     order = np.concatenate([rng.permutation(count) for _ in range(-(-batches * BATCH // count))])
     images = order[: batches * BATCH].reshape(-1, BATCH)
     sizes = [len(data.rows(batch)) for batch in images]
-    out = np.zeros((BATCH * int(np.diff(data.starts).max()), DIM), np.float16)
+    most = BATCH * int(np.diff(data.starts).max())
     ways: list[Way] = [Ours(data), Memmap(data), Pread(data)]
     for library in installed():
         ways.append(library(data))
         ways[-1].write()
     for way in ways:
         way.open()
-        check(data, way, images[0], out)
+        check(data, way, images[0], way.memory(most))
     read: dict[str, list[int]] = {way.name: [] for way in ways}
 
     def reads(way: Way) -> Callable[[], None]:
+        out = way.memory(most)
         return lambda: read[way.name].append(sum(way.read(batch, out) for batch in images))
 
-    memory = np.array(data.features())
+    out, memory = Memmap(data).memory(most), Memmap(data).memory(int(data.starts[-1]))
+    memory[:] = data.features()
 
     def memcpy() -> None:
         for number, size in enumerate(sizes):
@@ -121,7 +123,7 @@ def measure_cold(data: Data, rounds: int, rng: np.random.Generator) -> None:
     count = (len(data.starts) - 1) // BATCH * BATCH
     images = rng.permutation(len(data.starts) - 1)[:count].reshape(-1, BATCH)
     size = sum(len(data.rows(batch)) for batch in images) * DIM * 2
-    out = np.zeros((max(len(data.rows(batch)) for batch in images), DIM), np.float16)
+    out = Memmap(data).memory(max(len(data.rows(batch)) for batch in images))
     left: list[float] = []
     pool = BufferPool(DIM)
     for _ in range(2):  # so that its memory was used before

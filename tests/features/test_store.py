@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pickle
 import random
 import shutil
@@ -305,10 +306,11 @@ def test_other_versions_are_refused(folder, name, found, message):
 
 
 def test_an_open_store_holds_no_file_descriptors(folder):
-    before = len(list(Path("/proc/self/fd").iterdir()))
     store = FeatureStore(folder)
     store.gather(store.images)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    handles = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")[:-1]]
+    assert not [path for path in handles if path.startswith(str(folder))]
+    assert f"{folder}/00001.arrow" in Path("/proc/self/maps").read_text()
 
 
 def test_a_flipped_byte_is_reported_by_shard_batch_and_image(folder, rows):
