@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -125,10 +125,10 @@ def _check_complete(folder: Path, expected: dict[str, bytes]) -> None:
     assert _bytes(folder) == expected
 
 
-def _maker(folder: Path, still_wanted: Callable[[], bool]) -> int:
+def _maker(folder: Path, still_wanted: Callable[[], bool], leftover: Collection[Path] = ()) -> int:
     """The process that is writing a shard at this moment, as its temporary file is named."""
     while still_wanted():
-        for path in folder.glob("features/grid/*.arrow.*.tmp"):
+        for path in {*folder.glob("features/grid/*.arrow.*.tmp")} - {*leftover}:
             return int(path.suffixes[-2].removeprefix("."))
         time.sleep(0.002)
     return 0
@@ -174,35 +174,34 @@ def test_a_killed_or_interrupted_driver_is_run_again(
     folder: Path, expected: dict[str, bytes], command: Callable[..., list[str]]
 ) -> None:
     words = command("-C", folder, "run", "extract")
-    driver, maker = _stop_at_work(folder, words, signal.SIGINT)
+    driver, maker = _start_until_at_work(folder, words)
+    os.killpg(driver.pid, signal.SIGINT)  # as Ctrl-C does: children too
     out, err = driver.communicate()
     assert (driver.returncode, out.count("\n")) == (130, 1)  # the line of ingest
     assert err.startswith("tonics: interrupted; what is finished is kept")
     assert err.count("\n") == 1
     assert list(folder.rglob("*.tmp*")) == []
     assert not _alive(maker)
-    driver, maker = _stop_at_work(folder, words, signal.SIGKILL)
-    driver.wait()
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ingest", "extract/grid"]
-    assert all("images/" in line for line in done.stderr.splitlines())  # nothing of Ray's
+    driver, _ = _start_until_at_work(folder, words)
+    driver.kill()
+    driver.communicate()
+    driver, maker = _start_until_at_work(folder, words)
+    os.kill(maker, signal.SIGKILL)
+    out, err = driver.communicate()
+    assert driver.returncode == 0, err
+    assert [line.split()[0] for line in out.splitlines()] == ["ingest", "extract/grid"]
+    assert all("images/" in line for line in err.splitlines())  # nothing of Ray's
     _check_complete(folder, expected)
 
 
-def _stop_at_work(
-    folder: Path, words: list[str], number: signal.Signals
-) -> tuple[subprocess.Popen[str], int]:
-    """Start a driver, and send it a signal (Ctrl-C: its children too) while a shard is made."""
+def _start_until_at_work(folder: Path, words: list[str]) -> tuple[subprocess.Popen[str], int]:
+    """Start a driver; return it and the process that is making a shard for it."""
+    leftover = {*folder.glob("features/grid/*.tmp")}
     driver = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    maker = _maker(folder, lambda: driver.poll() is None)
+    maker = _maker(folder, lambda: driver.poll() is None, leftover)
     assert maker, driver.communicate()
-    if number == signal.SIGINT:
-        os.killpg(driver.pid, number)
-    else:
-        driver.send_signal(number)
     return driver, maker
 
 
