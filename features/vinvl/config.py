@@ -127,8 +127,10 @@ def config_from(settings: Mapping[str, Any]) -> VinVLConfig:
         if key not in known:
             expected = f"one of checkpoint, label_map, {', '.join(known)}"
             raise ConfigError(WHERE, f"unknown setting {key!r}", expected=expected)
-    values: dict[str, Any] = dict(settings)
-    return VinVLConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
+    }
+    return VinVLConfig(**values)
 
 
 _COUNTS = (

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...artifact import canonical_json, hash_file
+from ...artifact import canonical_json
 from ...errors import ConfigError, InputError, MissingAsset
 from ..detector import Vocabulary
 from ..regions import Regions
+from .answer import raw, stored
 from .config import WHERE, WHERE_FROM, VinVLConfig, config_from
 from .given import GivenBoxes, check_given, scaled
 from .label_map import read_vocabulary
+from .source import WeightSource, file_source
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from .model import Found, Model
 
 CODE_VERSION = "1"  # raise it when the numbers change
-_PADDED_AREA = 1.25  # of a GPU's batch over that of its images, at most
 _RESIZERS = 8  # threads that prepare images for a GPU
 
 
@@ -40,7 +40,7 @@ def load(settings: Mapping[str, Any], device: str = "cpu") -> VinVL:
     values = dict(settings)
     checkpoint, label_map = (_path_of(values.pop(key, None), key) for key in _FILES)
     config = config_from(values)
-    return VinVL(_file_source(checkpoint), read_vocabulary(label_map, config), config, device)
+    return VinVL(file_source(checkpoint), read_vocabulary(label_map, config), config, device)
 
 
 _FILES = ("checkpoint", "label_map")
@@ -54,40 +54,6 @@ def _path_of(value: Any, key: str) -> Path:
     if not Path(value).is_file():
         raise MissingAsset(WHERE, f"{key} = {str(value)!r} is not there", do=WHERE_FROM)
     return Path(value)
-
-
-class WeightSource:
-    """Where a model's weights come from.
-
-    Args:
-        where: the file, or what stands for it in messages.
-        read: gives a fresh dict of names to tensors or arrays.
-        content_hash: names the content.
-    """
-
-    def __init__(
-        self, where: object, read: Callable[[], dict[str, Any]], content_hash: Callable[[], str]
-    ) -> None:
-        self.where, self.read, self.content_hash = where, read, content_hash
-
-
-def _file_source(path: Path) -> WeightSource:
-    def read() -> dict[str, Any]:
-        from .checkpoint import read_checkpoint
-
-        return read_checkpoint(path)
-
-    def content_hash() -> str:
-        stat = path.stat()
-        return _file_hash(path, stat.st_size, stat.st_mtime_ns)
-
-    return WeightSource(path, read, content_hash)
-
-
-@functools.lru_cache(maxsize=8)
-def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
-    """Hash a checkpoint once, as long as it looks the same: it has more than half a gigabyte."""
-    return hash_file(path)
 
 
 class VinVL:
@@ -138,7 +104,7 @@ class VinVL:
         """
         config = config or VinVLConfig()
         vocabulary = read_vocabulary(label_map, config)
-        detector = cls(_file_source(Path(checkpoint)), vocabulary, config, device)
+        detector = cls(file_source(Path(checkpoint)), vocabulary, config, device)
         detector.model  # noqa: B018 - errors belong here, not to the first image
         return detector
 
@@ -263,7 +229,7 @@ class VinVL:
         self, images: Sequence[Image.Image]
     ) -> Iterator[tuple[list[int], list[torch.Tensor]]]:
         """Yield the images' numbers and inputs in the groups they are computed in."""
-        from .preprocess import resized_pixels, resized_size, to_input
+        from .preprocess import resized_pixels, resized_size, similar_shapes, to_input
 
         config = self.config
         if self._on_cpu:  # one by one: the maps stay in the cache, and nothing is padded
@@ -277,66 +243,6 @@ class VinVL:
                 yield group, [to_input(p.result(), config, self.device) for p in pixels]
 
 
-def similar_shapes(sizes: Sequence[tuple[int, int]], config: VinVLConfig) -> list[list[int]]:
-    """Group images, by number, so that padding each group to its largest wastes little.
-
-    >>> similar_shapes([(800, 600), (600, 800), (800, 602)], VinVLConfig())
-    [[1], [0, 2]]
-    """
-    groups: list[list[int]] = []
-    for k in sorted(range(len(sizes)), key=lambda k: (sizes[k][0] / sizes[k][1], sizes[k], k)):
-        group = [*groups[-1], k] if groups else [k]
-        width, height = (max(sizes[j][axis] for j in group) for axis in (0, 1))
-        area = sum(sizes[j][0] * sizes[j][1] for j in group)
-        fits = len(group) <= config.padded_batch
-        if len(group) > 1 and fits and width * height * len(group) <= _PADDED_AREA * area:
-            groups[-1] = group
-        else:
-            groups.append([k])
-    return groups
-
-
-def raw(found: Found, size: tuple[int, int]) -> Regions:
-    """Turn what was found into regions, numbers as they are; size is width and height."""
-    return Regions(
-        features=found.features.cpu().numpy(),
-        boxes=found.boxes.cpu().numpy(),
-        labels=found.labels.cpu().numpy().astype(np.uint16),
-        scores=found.scores.cpu().numpy(),
-        attributes=found.attributes.cpu().numpy().astype(np.uint16),
-        attribute_scores=found.attribute_scores.cpu().numpy(),
-        width=size[0],
-        height=size[1],
-    )
-
-
 def _resized(boxes: np.ndarray | None, image: Image.Image, x: torch.Tensor) -> np.ndarray | None:
     """Bring given boxes from an image's pixels to those of its input."""
     return None if boxes is None else scaled(boxes, image.size, (x.shape[2], x.shape[1]))
-
-
-def stored(
-    found: Found, x: torch.Tensor, size: tuple[int, int], given: np.ndarray | None
-) -> Regions:
-    """Turn what was found in an input into regions a store takes, in pixels of the image.
-
-    A proposal can be so thin that its right side lies a fraction of a pixel left of the left one;
-    it is given no width here. Features beyond float16 become its largest number.
-    """
-    regions = raw(found, size)
-    boxes = given
-    if boxes is None:
-        boxes = scaled(regions.boxes, (x.shape[2], x.shape[1]), size)
-        boxes = np.clip(boxes, 0, np.array([*size, *size], np.float32))
-        boxes[:, 2:] = np.maximum(boxes[:, :2], boxes[:, 2:])
-    limit = np.finfo(np.float16).max
-    return Regions(
-        features=np.minimum(regions.features, limit).astype(np.float16),
-        boxes=boxes,
-        labels=regions.labels,
-        scores=regions.scores,
-        attributes=regions.attributes,
-        attribute_scores=regions.attribute_scores.astype(np.float16),
-        width=size[0],
-        height=size[1],
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,8 @@ from .config import VinVLConfig
 
 if TYPE_CHECKING:
     from PIL import Image
+
+_PADDED_AREA = 1.25  # of a GPU's batch over that of its images, at most
 
 
 def resized_size(width: int, height: int, config: VinVLConfig) -> tuple[int, int]:
@@ -58,3 +61,22 @@ def padded(inputs: list[torch.Tensor]) -> torch.Tensor:
     for row, x in zip(batch, inputs, strict=True):
         row[:, : x.shape[1], : x.shape[2]] = x
     return batch
+
+
+def similar_shapes(sizes: Sequence[tuple[int, int]], config: VinVLConfig) -> list[list[int]]:
+    """Group images, by number, so that padding each group to its largest wastes little.
+
+    >>> similar_shapes([(800, 600), (600, 800), (800, 602)], VinVLConfig())
+    [[1], [2, 0]]
+    """
+    groups: list[list[int]] = []
+    for k in sorted(range(len(sizes)), key=lambda k: (sizes[k][0] / sizes[k][1], sizes[k], k)):
+        group = [*groups[-1], k] if groups else [k]
+        width, height = (max(sizes[j][axis] for j in group) for axis in (0, 1))
+        area = sum(sizes[j][0] * sizes[j][1] for j in group)
+        fits = len(group) <= config.padded_batch
+        if len(group) > 1 and fits and width * height * len(group) <= _PADDED_AREA * area:
+            groups[-1] = group
+        else:
+            groups.append([k])
+    return groups

@@ -12,7 +12,7 @@ import torch
 from tonics.errors import ConfigError, InputError, MissingAsset, TonicsError
 from tonics.features.detector import load_detector
 from tonics.features.vinvl import VinVL, VinVLConfig
-from tonics.features.vinvl.detector import similar_shapes
+from tonics.features.vinvl.preprocess import similar_shapes
 
 from .conftest import SMALL, SMALL_LABELS
 
