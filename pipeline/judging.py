@@ -71,7 +71,7 @@ def judge(listed: Listed, images: pa.Table, absent: pa.Array, config: Ingest) ->
         image=image,
         position=listed.position,
         rows=rows,
-        caption=caption.take(pa.array(rows)),
+        caption=caption.take(pa.array(rows)) if len(rows) < len(caption) else caption,
         caption_hash=hashes[rows],
         split=pa.DictionaryArray.from_arrays(pa.array(split[rows]), names),
     )

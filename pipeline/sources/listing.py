@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ...artifact import hash_file, hash_json
+from ...artifact import atomic_file, hash_file, hash_json
 from ...errors import TonicsError
 from ..config import Source
-from ..dataset import write_table
 from .row import NEVER_DOWNLOADED, NO_CAPTION, Captioned
 
 ROWS_SCHEMA = pa.schema(
@@ -97,11 +96,15 @@ def _escaped(text: str) -> str:
 
 
 class Kept:
-    """The tables of caption files, kept in a folder; whatever happens to it, rows are just read."""
+    """The tables of caption files: large ones in a folder, the others in memory.
+
+    Whatever happens to the folder, rows are just read again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.used: set[Path] = set()
+        self._used: set[Path] = set()
+        self._held: dict[str, pa.Table] = {}
 
     def table(
         self,
@@ -110,32 +113,46 @@ class Kept:
         source: Source,
         reading: Reading,
         rows: Iterator[Captioned],
+        columns: Sequence[str] = ROWS_SCHEMA.names,
     ) -> pa.Table:
-        """The table of a caption file, from the folder or from its rows.
+        """Some columns of a caption file's table.
 
         Args:
             file_hash: of the file, taken before anything of it was read.
             rows: of the file; not touched when its table is here.
         """
-        if file.stat().st_size < _KEPT_FROM_BYTES:
-            return tabulate(rows, reading)
-        kept = self.folder / f"{_identity(file, file_hash, source, reading)}.parquet"
-        self.used.add(kept)
-        try:
-            return pq.read_table(kept).cast(ROWS_SCHEMA)
-        except (FileNotFoundError, pa.ArrowInvalid, OSError, ValueError):
-            table = tabulate(rows, reading)
-        if hash_file(file) == file_hash:  # else it was edited while we read it
-            # where nothing can be written, whoever must write will say so
-            with contextlib.suppress(TonicsError, OSError):
-                write_table(kept, table)
-        return table
+        key = _identity(file, file_hash, source, reading)
+        if key in self._held:
+            return self._held[key].select(columns)
+        kept = self.folder / f"{key}.parquet"
+        large = file.stat().st_size >= _KEPT_FROM_BYTES
+        if large:
+            self._used.add(kept)
+            with contextlib.suppress(OSError, ValueError):  # absent, or damaged
+                return pq.read_table(kept, columns=list(columns)).select(columns)
+        table = tabulate(rows, reading)
+        if not large or hash_file(file) != file_hash or not _keep(table, kept):
+            self._held[key] = table
+        return table.select(columns)
 
     def forget(self, keep: bool = True) -> None:
         """Delete the tables of files that are no longer used, or all."""
+        if not keep:
+            self._used.clear()
+            self._held.clear()
         for file in self.folder.glob("*.parquet"):
-            if not keep or file not in self.used:
+            if file not in self._used:
                 file.unlink(missing_ok=True)
+
+
+def _keep(table: pa.Table, path: Path) -> bool:
+    """Write a table; False where that is impossible: whoever must write will say so."""
+    try:
+        with atomic_file(path) as tmp:
+            pq.write_table(table, tmp, compression="zstd", compression_level=1)
+    except (TonicsError, OSError):
+        return False
+    return True
 
 
 def _identity(file: Path, file_hash: str, source: Source, reading: Reading) -> str:
@@ -157,7 +174,9 @@ class Listed:
     """
 
     def __init__(self, rows: pa.Table) -> None:
-        self.rows = rows.filter(pc.not_equal(rows.column("problem"), NO_CAPTION))
+        alone = pc.equal(rows.column("problem"), NO_CAPTION)
+        several = pc.any(alone).as_py()  # a filter copies all
+        self.rows = rows.filter(pc.invert(alone)) if several else rows
         self.image, self.ids = _encoded(self.rows.column("image_id"))
 
     def __len__(self) -> int:

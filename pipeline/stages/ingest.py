@@ -181,27 +181,24 @@ class IngestStage(Stage):
     def _kept(self) -> Kept:
         return Kept(self.dataset.state / "sources")
 
-    @cached_property
-    def _tables(self) -> dict[str, pa.Table]:
-        """The rows of every caption file that is no tar, by name."""
-        hashes = self.caption_files  # first
-        return {
-            file.name: self._kept.table(
-                file.path,
-                hashes[file.name],
-                file.source,
-                file.reading,
-                read_captions(file.path, file.source),
-            )
-            for file in self.files
-            if not file.is_tar
-        }
+    def _table(self, file: CaptionFile, columns: Sequence[str] = ROWS_SCHEMA.names) -> pa.Table:
+        """The rows of a caption file (``ROWS_SCHEMA``); of a tar, those that its shard found."""
+        if file.is_tar:
+            return pq.read_table(_rows_file(self.folder / f"{_tar_name(file)}.parquet"))
+        return self._kept.table(
+            file.path,
+            self.caption_files[file.name],  # hashed before anything is read
+            file.source,
+            file.reading,
+            read_captions(file.path, file.source),
+            columns,
+        )
 
     @cached_property
     def images(self) -> pa.Table:
         """image_id, path and optional of the images that caption files other than tars name."""
         columns = ["image_id", "path", "problem", "optional"]
-        tables = [table.select(columns) for table in self._tables.values()]
+        tables = [self._table(file, columns) for file in self.files if not file.is_tar]
         schema = pa.schema([ROWS_SCHEMA.field(name) for name in columns])
         return Listed(pa.concat_tables([schema.empty_table(), *tables])).images
 
@@ -215,14 +212,15 @@ class IngestStage(Stage):
     @property
     def num_captions(self) -> int:
         """How many captions there are; of tars that were not read yet, about how many."""
-        rows = sum(table.num_rows for table in self._tables.values())
+        files = [file for file in self.files if not file.is_tar]
+        rows = sum(self._table(file, ["problem"]).num_rows for file in files)
         return rows + sum(shard.rows for shard in self._tar_shards())
 
     # -- shards
 
     def shards(self) -> list[Shard]:
         tars = self._tar_shards()
-        if not tars and not any(table.num_rows for table in self._tables.values()):
+        if not tars and not self.num_captions:
             raise self._nothing_said()
         images = self.images if self.dataset.config.ingest.image_files else self.images[:0]
         starts = range(0, images.num_rows, SHARD_IMAGES)
@@ -344,7 +342,24 @@ class IngestStage(Stage):
         }
 
     def merge(self, shards: Sequence[Manifest]) -> Made:
-        rows = self._rows()
+        self.__dict__.pop("images", None)  # millions of names that are not needed any more
+        images, judged, counts = self._judge(shards)
+        old = _existing(self.dataset.pairs_file, PAIRS_SCHEMA)
+        pairs = number_pairs(old, judged.captions, images.column("image_id"))
+        withdrawn = counts.pop("withdrawn"), pairs.num_rows - len(judged.captions)
+        write_table(self.dataset.images_file, images)
+        del old, images
+        write_table(self.dataset.pairs_file, pairs)
+        self._forget(shards)
+        return Made(
+            outputs=[self.dataset.images_file, self.dataset.pairs_file],
+            rejected=judged.rejects,
+            counts={**counts, **_withdrawn(*withdrawn)},
+        )
+
+    def _judge(self, shards: Sequence[Manifest]) -> tuple[pa.Table, Judged, dict[str, Any]]:
+        """Number the images, and say which captions are taken in; with counts."""
+        rows = pa.concat_tables([self._table(file) for file in self.files])
         listed = Listed(rows)
         if not len(listed):
             raise self._nothing_said()
@@ -357,30 +372,18 @@ class IngestStage(Stage):
             do = "check ingest.image_root and the source's images in tonics.toml"
             found = f"none of {len(absent):,} images is there"
             raise InputError(self.dataset.image_root, found, do=do)
-        pairs = number_pairs(
-            _existing(self.dataset.pairs_file, PAIRS_SCHEMA),
-            judged.captions,
-            images.column("image_id"),
-        )
-        write_table(self.dataset.images_file, images)
-        write_table(self.dataset.pairs_file, pairs)
-        self._forget(shards)
-        withdrawn = images.num_rows - probed.num_rows, pairs.num_rows - len(judged.captions)
-        return Made(
-            outputs=[self.dataset.images_file, self.dataset.pairs_file],
-            rejected=judged.rejects,
-            counts={
-                **_counts(listed, judged, rows),
-                "images": self._image_counts(shards, listed),
-                **_withdrawn(*withdrawn),
-            },
-        )
+        counts = {
+            **_counts(listed, judged, rows),
+            "images": self._image_counts(shards, listed),
+            "withdrawn": images.num_rows - probed.num_rows,
+        }
+        return images, judged, counts
 
     def discard(self) -> None:
         self.dataset.images_file.unlink(missing_ok=True)
         self.dataset.pairs_file.unlink(missing_ok=True)
         self._kept.forget(keep=False)
-        for name in ("caption_files", "_tables", "images"):  # read all anew
+        for name in ("caption_files", "images"):  # read all anew
             self.__dict__.pop(name, None)
 
     def _forget(self, shards: Sequence[Manifest]) -> None:
@@ -390,17 +393,6 @@ class IngestStage(Stage):
             if file not in kept:
                 file.unlink()
         self._kept.forget()
-
-    def _rows(self) -> pa.Table:
-        """The rows of all caption files, in order (``ROWS_SCHEMA``)."""
-        probed = {f.name: _rows_file(self.folder / f"{_tar_name(f)}.parquet") for f in self.files}
-        tables = [
-            pq.read_table(probed[file.name]).cast(ROWS_SCHEMA)
-            if file.is_tar
-            else self._tables[file.name]
-            for file in self.files
-        ]
-        return pa.concat_tables(tables)
 
     def _probed(self, shards: Sequence[Manifest], listed: Listed) -> tuple[pa.Table, pa.Array]:
         """The images that are there, in order of appearance, and the ids of those that are absent.
@@ -414,7 +406,7 @@ class IngestStage(Stage):
         files = [self.dataset.root / path for path in outputs if not path.endswith(".rows.parquet")]
         tables = [pq.read_table(file).cast(_PROBE_SCHEMA) for file in files]
         probed = pa.concat_tables([_PROBE_SCHEMA.empty_table(), *tables])
-        both = any(file.is_tar for file in self.files) and len(self._tables) > 0
+        both = len({file.is_tar for file in self.files}) > 1
         at = pc.index_in(_image_keys(images, both), value_set=_image_keys(probed, both))
         probed = probed.take(pc.drop_null(at))
         there = pc.not_equal(probed.column("content_hash"), "")
