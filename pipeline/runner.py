@@ -202,6 +202,7 @@ def _make(
             made.append(manifest)
             rejected = sum(manifest.counts["rejected"].values())
             meter.finished(manifest.shard, rows[manifest.shard], rejected)
+    assert {m.shard for m in made} == set(rows), "an engine lost a shard"
     return made
 
 

@@ -117,10 +117,10 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 
 
 def _check_complete(folder: Path, expected: dict[str, bytes]) -> None:
+    assert list(folder.rglob("*.tmp*")) == []  # first: the next run would clean up
     stage = stages_of(Dataset.open(folder))["extract/grid"]
     assert verify_dataset([stage]).problems == []
     assert bring_up_to_date(stage).fresh
-    assert list(folder.rglob("*.tmp*")) == []
     assert list((folder / ".tonics/locks/extract-grid").iterdir()) == []
     assert _bytes(folder) == expected
 
