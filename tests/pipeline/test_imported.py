@@ -240,10 +240,28 @@ def test_further_files_are_appended_and_other_ones_refused(
         "b/features.tsv:2": "image id twice",
     }
     assert (root / "features/given/00000.arrow").stat().st_mtime_ns == untouched
+    refused = rejected(root)
     bring(root, second, append=True)
     assert len(store_of(root)) == IMAGES
+    assert rejected(root) == refused
     bring(root, first, replace_all=True)
     assert len(store_of(root)) == 9
+
+
+def test_images_that_came_later_are_appended_from_the_same_file(
+    root: Path, tmp_path: Path, feature_files: ModuleType, seen: list[Any]
+) -> None:
+    late = feature_files.Seen(key="photo_000099", seed=99)
+    path = feature_files.write_family(tmp_path, "oscar", [late, *seen])
+    assert bring(root, path).counts["ignored"] == {"not in this dataset": 1}
+    with (root / "captions.jsonl").open("a") as file:
+        file.write('{"image": "photo_000099.jpg", "caption": "one more dog"}\n')
+    bring_up_to_date(stages_of(Dataset.open(root))["ingest"], workers=1)
+    report = bring(root, path, append=True)
+    assert (report.made, report.counts["ignored"]) == (1, {})
+    assert len(store_of(root)) == IMAGES + 1
+    features = store_of(root)[IMAGES].features
+    np.testing.assert_array_equal(features, late.features.astype(np.float16))
 
 
 def test_files_given_at_once_equal_files_appended(
