@@ -105,12 +105,11 @@ def _mask(found: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 def _image_numbers(listed: Listed, images: pa.Table) -> np.ndarray:
     """(n,) int64: the number of each row's image, -1 where it has none that is active."""
-    active = images.filter(pc.not_equal(images.column("content_hash"), ""))
-    at = pc.index_in(listed.ids, value_set=active.column("image_id").combine_chunks())
-    numbers = active.column("image").to_numpy()
+    at = pc.index_in(listed.ids, value_set=images.column("image_id").combine_chunks())
     at = pc.fill_null(at, -1).to_numpy(zero_copy_only=False)
-    found = np.append(numbers, -1)[at]  # -1 takes the last
-    return found[listed.image]
+    active = pc.not_equal(images.column("content_hash"), "").to_numpy()
+    numbers = np.where(active, images.column("image").to_numpy(), -1)
+    return np.append(numbers, -1)[at][listed.image]  # -1 takes the last
 
 
 def _hashes(caption: pa.Array, wanted: np.ndarray) -> np.ndarray:

@@ -344,17 +344,19 @@ class IngestStage(Stage):
     def merge(self, shards: Sequence[Manifest]) -> Made:
         self.__dict__.pop("images", None)  # millions of names that are not needed any more
         images, judged, counts = self._judge(shards)
+        rejects, out = judged.rejects, len(judged.captions)
         old = _existing(self.dataset.pairs_file, PAIRS_SCHEMA)
         pairs = number_pairs(old, judged.captions, images.column("image_id"))
-        withdrawn = counts.pop("withdrawn"), pairs.num_rows - len(judged.captions)
+        del old, judged
         write_table(self.dataset.images_file, images)
-        del old, images
+        del images
         write_table(self.dataset.pairs_file, pairs)
         self._forget(shards)
+        withdrawn = _withdrawn(counts.pop("withdrawn"), pairs.num_rows - out)
         return Made(
             outputs=[self.dataset.images_file, self.dataset.pairs_file],
-            rejected=judged.rejects,
-            counts={**counts, **_withdrawn(*withdrawn)},
+            rejected=rejects,
+            counts={**counts, **withdrawn},
         )
 
     def _judge(self, shards: Sequence[Manifest]) -> tuple[pa.Table, Judged, dict[str, Any]]:
