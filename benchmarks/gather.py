@@ -8,8 +8,8 @@ in the order of its file.
 
 Cold: before each round the files' pages are dropped (``posix_fadvise``), and every image is read
 once; wall time. ``gather_ahead`` of a store that asks the kernel ahead, against one ``preadv`` an
-image from 1 to 32 threads, and against page faults; all into memory that was used before. Whether
-pages really go is checked.
+image from 1 to 32 threads, and against page faults; all into memory that was used before, with all
+files open. Whether pages really go is checked.
 
 Makes about 500 MB for each way in a temporary folder. A library that is not installed is left out.
 
@@ -30,6 +30,7 @@ from measure import Cost, compare, median_cpu, median_wall, print_heading, print
 from stores import DIM, Data, Memmap, Ours, Pread, Way, installed
 
 from tonics.features import FeatureStore
+from tonics.features.readahead import let_go
 from tonics.features.ring import BufferPool, gather_ahead
 
 BATCH = 256
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--regions", type=int, nargs=2, default=(10, 100), help="fewest and most")
     parser.add_argument("--batches", type=int, default=9, help="warm batches a round")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", choices=("warm", "cold"))
     parser.add_argument("--folder", type=Path, help="where to make the files (a disk to measure)")
     args = parser.parse_args()
 
@@ -52,8 +54,10 @@ def main() -> None:
         counts = rng.integers(args.regions[0], args.regions[1] + 1, args.images)
         data = Data.make(Path(folder), counts, rng)
         print(f"{args.images:,} images, {data.file.stat().st_size / 1e6:,.0f} MB of features\n")
-        measure_warm(data, args.batches, args.rounds, rng)
-        measure_cold(data, args.rounds, rng)
+        if args.only != "cold":
+            measure_warm(data, args.batches, args.rounds, rng)
+        if args.only != "warm":
+            measure_cold(data, args.rounds, rng)
 
 
 def measure_warm(data: Data, batches: int, rounds: int, rng: np.random.Generator) -> None:
@@ -125,17 +129,20 @@ def measure_cold(data: Data, rounds: int, rng: np.random.Generator) -> None:
     size = sum(len(data.rows(batch)) for batch in images) * DIM * 2
     out = Memmap(data).memory(max(len(data.rows(batch)) for batch in images))
     left: list[float] = []
-    pool = BufferPool(DIM)
-    for _ in range(2):  # so that its memory was used before
-        for _ in gather_ahead(FeatureStore(data.folder / "ours"), images, pool=pool):
-            pass
+    pool, stores = BufferPool(DIM), []
 
     def planned(asks_ahead: bool) -> Callable[[], Cost]:
+        store = FeatureStore(data.folder / "ours", asks_ahead=asks_ahead)
+        for _ in range(2):  # record batches are mapped, and memory was used before
+            for _ in gather_ahead(store, images, pool=pool):
+                pass
+        stores.append(store)
+
         def run() -> Cost:
+            for batch in (batch for each in stores for batch in each._batches.values()):
+                let_go(batch.features.ctypes.data, batch.features.nbytes)
             left.append(drop(Ours(data).files()))
-            store = FeatureStore(data.folder / "ours", asks_ahead=asks_ahead)
-            batches = gather_ahead(store, images, pool=pool)
-            return timed(lambda: [len(batch) for batch in batches])
+            return timed(lambda: [len(batch) for batch in gather_ahead(store, images, pool=pool)])
 
         return run
 

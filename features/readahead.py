@@ -91,8 +91,10 @@ def read_at_random(address: int, size: int) -> None:
 
 
 def let_go(address: int, size: int) -> None:
-    """Drop a map's pages from this process; they are read again when they are touched."""
-    _advise(address, size, "MADV_DONTNEED")
+    """Drop whole pages of a map from this process; they are read again when they are touched."""
+    first, last = -(-address // mmap.PAGESIZE), (address + size) // mmap.PAGESIZE
+    if last > first:
+        _advise(first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE, "MADV_DONTNEED")
 
 
 def _advise(address: int, size: int, advice: str) -> None:

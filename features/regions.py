@@ -17,7 +17,7 @@ from ..errors import InputError
 MAX_ATTRIBUTES = 16  # K: attributes kept for a region, as many as VinVL's detector emits
 MAX_REGIONS = np.iinfo(np.int16).max
 Allocate = Callable[[tuple[int, int]], np.ndarray]
-_CACHE_LINE = 64  # bytes
+CACHE_LINE = 64  # bytes
 _SLACK = 8  # a buffer grows by one part in so many beyond what is needed now
 
 
@@ -167,8 +167,8 @@ def ordinary_memory(shape: tuple[int, int]) -> np.ndarray:
     third slower from pages that begin where theirs do (measured on AVX-512 machines).
     """
     size = 2 * shape[0] * shape[1]
-    memory = np.empty(size + _CACHE_LINE, np.uint8)
-    start = -memory.ctypes.data % _CACHE_LINE
+    memory = np.empty(size + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
     return memory[start : start + size].view(np.float16).reshape(shape)
 
 

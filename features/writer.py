@@ -13,6 +13,7 @@ import pyarrow as pa
 from ..errors import FormatError, InputError
 from .detector import Vocabulary
 from .index import Index, image_keys_of
+from .layout import Layout
 from .regions import Regions
 from .schema import VOCABULARY_NAME, shard_schema
 from .shard import Shard
@@ -45,9 +46,11 @@ def write_shard(
         InputError: a row that the format does not allow, or rows out of order.
     """
     schema, written = shard_schema(dim), 0
+    layout = Layout.of(schema)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
         for batch in _batches(_checked(rows, dim, ordered), batch_bytes):
-            writer.write_batch(_record_batch(batch, schema))
+            columns = _record_batch(batch, schema)
+            writer.write_batch(columns, custom_metadata=layout.padding(columns, file.tell()))
             written += len(batch)
     return written
 

@@ -12,6 +12,7 @@ from tonics.errors import FormatError, InputError
 from tonics.features import FeatureStore
 from tonics.features.detector import Label, Vocabulary
 from tonics.features.schema import shard_schema
+from tonics.features.shard import Shard
 from tonics.features.writer import write_index, write_shard
 
 
@@ -55,6 +56,19 @@ def test_batches_are_cut_by_size_and_written_uncompressed(tmp_path, rows):
     largest = max(r.nbytes + 64 for r in rows.values())
     assert all(size < 1000 + largest for size in payload)
     assert max(rows.values(), key=len).features.tobytes() in path.read_bytes()
+
+
+@pytest.mark.parametrize("dim", [6, 2048])
+@pytest.mark.parametrize("first", range(5))
+def test_features_begin_at_cache_lines(tmp_path, regions, dim, first):
+    """So that copies of them run at full speed, whatever lies before them."""
+    rows = {k: regions(k, 1 + k % 4, dim=dim) for k in range(first, 40)}
+    path = tmp_path / "shard"
+    write_shard(path, rows.items(), dim=dim, batch_bytes=5 * rows[10].nbytes + 1)
+    shard = Shard(path)
+    assert shard.num_batches > 4
+    for number in range(shard.num_batches):
+        assert shard.batch(number).features.ctypes.data % 64 == 0, number
 
 
 def test_rows_are_consumed_a_batch_at_a_time(tmp_path, rows):

@@ -29,7 +29,9 @@ def rewrite(source: Path, target: Path, facts: dict[bytes, bytes | None]) -> Non
     schema = reader.schema.with_metadata({k: v for k, v in metadata.items() if v is not None})
     with pa.OSFile(str(target), "wb") as file, pa.ipc.new_file(file, schema) as writer:
         for number in range(reader.num_record_batches):
-            writer.write_batch(reader.get_batch(number).replace_schema_metadata(schema.metadata))
+            batch, own = reader.get_batch_with_custom_metadata(number)
+            batch = batch.replace_schema_metadata(schema.metadata)
+            writer.write_batch(batch, custom_metadata=own or None)
 
 
 def as_old(stage: Stage, *, version: int) -> None:
