@@ -27,9 +27,10 @@ from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.graph import stages_of
 from tonics.pipeline.judging import split_by_hash
 from tonics.pipeline.numbering import assign_keys
+from tonics.pipeline.probing import ImageList
 from tonics.pipeline.runner import Report, bring_up_to_date
 from tonics.pipeline.sources import read_captions
-from tonics.pipeline.stages.ingest import ImageList, IngestStage
+from tonics.pipeline.stages.ingest import IngestStage
 from tonics.pipeline.staleness import status_of
 
 Rows = list[dict[str, object]]
