@@ -271,3 +271,34 @@ def test_a_gpu_finds_the_same(weights, small, photo):
         expected = small.detect_tensor(x)
         np.testing.assert_array_equal(found.labels, expected.labels)
         np.testing.assert_allclose(found.features, expected.features, rtol=0, atol=1e-3)
+
+
+def test_boxes_travel_between_the_photo_and_its_input(small, photo):
+    image = as_image(photo(0, 50, 65))  # resized to 96 x 124
+    given = small([image], [np.array([[6.5, 10, 65, 25]])])[0]
+    from tonics.features.vinvl.preprocess import resized_pixels, to_input
+
+    x = to_input(resized_pixels(image, SMALL), SMALL)
+    assert x.shape == (3, 96, 124)
+    expected = small.detect_tensor(x, np.array([[12.4, 19.2, 124, 48]]))
+    np.testing.assert_allclose(given.features, expected.features, rtol=2e-3, atol=1e-3)
+    found, raw = small([image])[0], small.detect_tensor(x)
+    scale = np.array([65 / 124, 50 / 96] * 2, np.float32)
+    np.testing.assert_allclose(found.boxes, raw.boxes * scale, rtol=0, atol=1e-4)
+
+
+def test_a_box_thinner_than_nothing_gets_no_width():
+    from tonics.features.vinvl.answer import stored
+    from tonics.features.vinvl.model import Found
+
+    one = {"labels": torch.ones(1, dtype=torch.int64), "scores": torch.ones(1)}
+    found = Found(
+        features=torch.full((1, 8), 1e6),
+        boxes=torch.tensor([[30.0, 5, 29.5, 9]]),
+        attributes=torch.zeros(1, 16, dtype=torch.int64),
+        attribute_scores=torch.zeros(1, 16),
+        **one,
+    )
+    regions = stored(found, torch.zeros(3, 40, 80), (160, 80), None)
+    regions.check("thin", 8)
+    assert regions.boxes.tolist() == [[60, 10, 60, 18]]
