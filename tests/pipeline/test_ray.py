@@ -258,7 +258,7 @@ def test_progress_is_seen_while_a_shard_is_under_way_and_ends_exact(slow) -> Non
 
 
 def test_an_actor_refuses_another_folder_of_the_same_name(slow) -> None:
-    from tonics.pipeline.engines.ray import ShardMaker
+    from tonics.pipeline.engines.crew import ShardMaker
 
     maker = ShardMaker(slow)
     maker.hello("")
