@@ -421,7 +421,8 @@ def test_web_datasets(tmp_path: Path) -> None:
         "1.json": b'{"caption": ["two", "three"]}', "deep/1.jpg": b"", "1.PNG": b"",
         "2.txt": b"never downloaded", "3.jpg": b"", "4.jpg": b"", "4.txt": b'["a", "b"]',
         "5.jpg": b"", "5.txt": b"[sic] a bracket", "6.cls": b"7", "7.webp": b"",
-        "7.txt": b"caf\xe9", "8.jpg": b"", "8.json": b"{", "8.txt": b"fine", "9.jpg": b"", "9.json": b"[]",
+        "7.txt": b"caf\xe9", "8.jpg": b"", "8.json": b"{", "8.txt": b"fine", "9.jpg": b"",
+        "9.json": b"[]",
     }  # fmt: skip
     write_tar(tmp_path / "t.tar", members)
     seen: dict[str, bytes] = {}
