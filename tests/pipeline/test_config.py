@@ -52,7 +52,7 @@ def test_names_and_sections_are_read(tmp_path: Path) -> None:
         ),
         (
             "[[ingest.sources]]\ncaptions='a'\nformat='xml'",
-            r"sources\[0\].format: value 'xml', expected 'auto', 'coco', 'karpathy', .* or 'webdataset'$",
+            r"sources\[0\].format: value 'xml', expected 'auto', 'coco', .* or 'webdataset'$",
         ),
         ("[plans.p]\nbatch_size = 1", r"plans.p.batch_size: value 1, expected greater than 1$"),
         ("[plans.p]\nbatch_size = 8.5", r"plans.p.batch_size: value 8.5, expected a whole number$"),
