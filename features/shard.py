@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ..errors import FormatError
+from ..errors import FormatError, TonicsError
 from .readahead import read_at_random
 from .regions import Regions
 from .schema import REBUILD, REMAKE, SHARD_VERSION, check_version, shard_schema
@@ -75,15 +75,14 @@ class Shard:
         for number in range(self.num_batches):
             try:
                 batch = self.batch(number)
-                rows = np.flatnonzero((batch.digests() != batch.hashes).any(axis=1))
-                problems += [self.altered(number, image) for image in batch.images[rows].tolist()]
+                altered = (batch.digests() != batch.hashes).any(axis=1)
+                problems += [
+                    f"{self.path}: batch {number}: image {image} was altered"
+                    for image in batch.images[altered].tolist()
+                ]
             except FormatError as error:
-                problems.append(str(error))
+                problems.append(without_advice(error))
         return problems
-
-    def altered(self, number: int, image: int) -> str:
-        """Say that an image of a record batch is not as it was written."""
-        return f"{self.path}: batch {number}: image {image} was altered"
 
     def _check_columns(self) -> int:
         """Compare the columns with the format's; return D."""
@@ -174,6 +173,11 @@ class ShardBatch:
             width=int(self.widths[row]),
             height=int(self.heights[row]),
         )
+
+
+def without_advice(error: TonicsError) -> str:
+    """What is wrong: in a list of damages, the advice belongs at its end, once."""
+    return f"{error.where}: {error.found}"
 
 
 _RAGGED = ("features", "boxes", "labels", "scores", "attributes", "attribute_scores")

@@ -15,7 +15,7 @@ from .index import Index, content_hash
 from .readahead import exceeds_memory, will_need
 from .regions import RegionBatch, RegionBuffer, Regions
 from .schema import INDEX_NAME, REBUILD, REMAKE, VOCABULARY_NAME
-from .shard import Shard, ShardBatch
+from .shard import Shard, ShardBatch, without_advice
 
 
 class FeatureStore:
@@ -166,14 +166,34 @@ class FeatureStore:
         Returns:
             One line for each damage, naming shard, batch and image; empty when all is well.
         """
-        problems: list[str] = []
-        hashes = np.zeros((len(self), 16), np.uint8)
-        index = self._index
-        for file in range(len(index.files)):
+        problems = self.compare()
+        for name, _ in self._index.files:  # mapped for this alone: all of it should not stay
             try:
-                problems += self._verify_shard(file, hashes)
+                problems += Shard(self.path / name).verify()
             except FormatError as error:
-                problems.append(str(error))
+                problems.append(without_advice(error))
+        return list(dict.fromkeys(problems))
+
+    def compare(self) -> list[str]:
+        """Compare the index with the shards and the vocabulary; features are not read.
+
+        Returns:
+            One line for each difference.
+        """
+        problems: list[str] = []
+        index, hashes = self._index, np.zeros((len(self), 16), np.uint8)
+        for file, (name, _) in enumerate(index.files):
+            try:
+                shard = Shard(self.path / name)
+            except FormatError as error:
+                problems.append(without_advice(error))
+                continue
+            for number in range(shard.num_batches):
+                try:
+                    batch = self._checked(shard, file, number)
+                    hashes[index.rows(batch.images)[0]] = batch.hashes
+                except FormatError as error:
+                    problems.append(without_advice(error))
         content = content_hash(index.image, index.width, index.height, hashes)
         if not problems and content != self.content_hash:
             problems.append(f"{self.path / INDEX_NAME}: content hash differs from the shards'")
@@ -181,27 +201,7 @@ class FeatureStore:
             if self.vocabulary.content_hash() != index.vocabulary_hash:
                 problems.append(f"{self.path / VOCABULARY_NAME} was altered")
         except FormatError as error:
-            problems.append(str(error))
-        return problems
-
-    def _verify_shard(self, file: int, hashes: np.ndarray) -> list[str]:
-        """Hash one shard's rows into their places in ``hashes`` (N, 16).
-
-        The shard is mapped for this alone: what is read from end to end should not stay.
-        """
-        problems = []
-        shard = Shard(self.path / self._index.files[file][0])
-        for number in range(shard.num_batches):
-            try:
-                batch = self._checked(shard, file, number)
-            except FormatError as error:
-                problems.append(str(error))
-                continue
-            digests = batch.digests()
-            rows, _ = self._index.rows(batch.images)
-            hashes[rows] = digests
-            altered = (digests != batch.hashes).any(axis=1)
-            problems += [shard.altered(number, image) for image in batch.images[altered].tolist()]
+            problems.append(without_advice(error))
         return problems
 
     def _fill(

@@ -320,7 +320,10 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command(rich_help_panel="Look")
 def verify(context: typer.Context) -> None:
-    """Re-read every file and compare it with its hash; what is damaged is made anew by 'run'.
+    """Re-read every file and compare it with its hash; delete what is damaged, for 'run' to make.
+
+    What cannot be made again is kept, and its damaged images are listed: imported features whose
+    file is gone, and the tables of ingest.
 
     Example: tonics -C my-dataset verify
     """
@@ -332,8 +335,10 @@ def verify(context: typer.Context) -> None:
     for problem in verified.problems:
         typer.echo(problem)
     if verified.problems:
-        found = f"{len(verified.problems)} problems"
-        raise TonicsError("verify", found, do="'tonics run' makes just the damaged shards anew")
+        count, kept = len(verified.problems), verified.kept
+        found = f"{count} problem{'s' * (count != 1)}; {count - kept} deleted, {kept} kept"
+        do = "'tonics run' makes just the damaged shards anew" if count > kept else ""
+        raise TonicsError("verify", found, do=do)
     missing = len(stages) - verified.stages
     rest = f"; {missing} stages are not made yet" if missing else ""
     typer.echo(f"{verified.files} files of {verified.stages} stages are as they were written{rest}")

@@ -159,6 +159,10 @@ class Stage:
         """Join the finished shards: write the files that speak of all of them."""
         return Made()
 
+    def irreplaceable(self, shard: str) -> str:
+        """Say why a finished shard (``stage``: what was merged) could not be made again, if so."""
+        return ""
+
     def discard(self) -> None:
         """Drop whatever would carry over into a rebuild (``--rebuild``); usually nothing."""
 

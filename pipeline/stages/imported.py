@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pyarrow.compute as pc
 
 from ...artifact import Manifest, atomic_file, hash_rows
-from ...errors import InputError, plain
+from ...errors import FormatError, InputError, plain
 from ...features import FeatureStore
 from ...features.formats.conversion import BOX_SLACK_PX, to_regions
 from ...features.formats.row import BadLine
@@ -74,6 +74,18 @@ class ImportStage(Stage):
             raise InputError(self.folder, "is of an older format version", do=do)
         for stale in status.stale:
             self._check_source(int(stale.shard.work))
+
+    def irreplaceable(self, shard: str) -> str:
+        if self._finished_without_survey():
+            return "what is known of its files is gone (survey.parquet beside its manifests)"
+        try:
+            shards = self.survey.num_shards
+            self._check_numbers()
+            if shard.isdigit() and int(shard) < shards:
+                self._check_source(int(shard))
+        except (InputError, FormatError) as error:
+            return f"{error.where}: {error.found}; {error.do}"
+        return ""
 
     def discard(self) -> None:
         """Refuse to rebuild what cannot be read again."""

@@ -354,7 +354,7 @@ def test_verify_names_a_flipped_byte_and_run_restores_it(run: Run, copy: Path) -
         (copy / name).write_bytes(data)
     done = run("-C", copy, "verify")
     assert done.code == 1
-    assert "'tonics run' makes just the damaged shards anew" in done.err
+    assert "2 problems; 2 deleted, 0 kept; 'tonics run' makes just the damaged" in done.err
     for name in targets:
         assert f": {name} was altered\n" in done.out
     assert re.search(r"00001\.arrow: batch 0: image \d+ was altered", done.out)
@@ -450,6 +450,7 @@ def test_verify_leaves_the_tables_that_hold_the_numbers(copy: Path, run: Run) ->
     done = run("-C", copy, "verify")
     assert done.code == 1
     assert "restore images.parquet and pairs.parquet from a copy" in done.out
+    assert "verify: 1 problem; 0 deleted, 1 kept\n" in done.err
     assert file.read_bytes() == bytes(data)
 
 

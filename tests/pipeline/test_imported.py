@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -18,12 +19,14 @@ import pytest
 
 from tonics.errors import ConfigError, InputError, StaleInput, TooManyRejects, WouldDiscard
 from tonics.features import FeatureStore
+from tonics.features.shard import Shard as StoredShard
 from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.graph import stages_of
 from tonics.pipeline.importing import export_features, survey_files
 from tonics.pipeline.runner import Report, bring_up_to_date
 from tonics.pipeline.staleness import status_of
 from tonics.pipeline.surveyor import Wanted
+from tonics.pipeline.verify import verify_dataset
 
 IMAGES = 20
 CONFIG = """
@@ -189,6 +192,39 @@ def test_a_damaged_shard_asks_for_its_lines_and_takes_just_them(
     assert bring_up_to_date(stage, workers=1).made == 1
     assert store_of(root).content_hash == before
     assert shard.with_name("00001.arrow").stat().st_mtime_ns == others
+
+
+@pytest.mark.parametrize("lost", ["file", "survey"])
+def test_verify_keeps_damage_that_nobody_can_make_good(
+    lost: str, root: Path, tmp_path: Path, feature_files: ModuleType, seen: list[Any]
+) -> None:
+    path = feature_files.write_family(tmp_path, "bottom_up", seen)
+    bring(root, path)
+    shard = root / "features" / "given" / "00002.arrow"
+    survey = root / ".tonics/manifests/extract/given/survey.parquet"
+    gone = path if lost == "file" else survey
+    hidden = gone.rename(tmp_path / "hidden")
+    batch = StoredShard(shard).batch(0)
+    data, features = bytearray(shard.read_bytes()), batch.features.tobytes()
+    data[data.find(features) + 3] ^= 4
+    shard.write_bytes(data)
+    manifests = {p: p.read_bytes() for p in survey.parent.glob("*.json")}
+    stage = stages_of(Dataset.open(root))["extract/given"]
+    for _ in range(2):
+        found = verify_dataset([stage])
+        (problem,) = found.problems
+        assert found.kept == 1
+        assert f"batch 0: image {batch.images[0]} was altered" in problem
+        why = "put it back and run" if lost == "file" else "survey.parquet"
+        assert re.search(f"kept, because it cannot be made again: .*{why}", problem)
+        assert shard.read_bytes() == data
+        assert {p: p.read_bytes() for p in survey.parent.glob("*.json")} == manifests
+        assert bring_up_to_date(stage, workers=1).fresh
+    hidden.rename(gone)
+    stage = stages_of(Dataset.open(root))["extract/given"]
+    assert verify_dataset([stage]).kept == 0
+    assert bring_up_to_date(stage, workers=1).made == 1
+    assert verify_dataset([stage]).problems == []
 
 
 def test_rebuilding_without_the_file_discards_nothing(
