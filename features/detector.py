@@ -6,13 +6,13 @@ Light to import: a detector's module, and torch with it, is loaded when it is as
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..artifact import hash_json, read_json, write_json
-from ..errors import ConfigError, FormatError
+from ..errors import ConfigError, FormatError, InputError
 from .regions import Regions
 from .schema import REBUILD
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # name -> (module, function); the function takes (settings, device) and returns a Detector
 DETECTORS = {"grid": (".grid", "load"), "vinvl": (".vinvl.detector", "load")}
+# name -> settings that are paths; a dataset's relative ones begin at its folder
+FILE_SETTINGS = {"vinvl": ("checkpoint", "label_map")}
 
 
 class Label(NamedTuple):
@@ -75,22 +77,52 @@ class Vocabulary:
             raise FormatError(path, f"not a vocabulary ({error})", do=REBUILD) from error
 
 
+class Undescribed(InputError):
+    """A detector has no usable numbers for some images of a batch.
+
+    Attributes:
+        answers: of all images, in their order; None for those.
+    """
+
+    def __init__(
+        self,
+        where: object,
+        found: str,
+        *,
+        expected: str = "",
+        do: str = "",
+        answers: Sequence[Regions | None] = (),
+    ) -> None:
+        super().__init__(where, found, expected=expected, do=do)
+        self.answers = list(answers)
+
+    @property
+    def reason(self) -> str:
+        """A few words, the same for all such images, so that rejects can be counted by it."""
+        return self.found.partition(" (")[0]
+
+
 class Detector(Protocol):
     """Turns images into regions.
 
     Attributes:
         dim: D, the numbers in one region's feature.
         vocabulary: what the label and attribute numbers mean.
-        batch_size: how many images to pass at once; the last batch of a shard may be smaller.
+        batch_size: how many images to pass at once; the last batch of a shard may be smaller. May
+            depend on the device.
         cpu_s_per_image: general figure, for forecasts: CPU-seconds an image on a CPU.
         bytes_per_image: general figure, for forecasts: bytes an image in a store.
     """
 
     dim: int
     vocabulary: Vocabulary
-    batch_size: int
-    cpu_s_per_image: float
     bytes_per_image: int
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def cpu_s_per_image(self) -> float: ...
 
     def fingerprint(self) -> dict[str, str]:
         """Name everything that decides the numbers: model file hash, settings, code version."""
@@ -101,6 +133,9 @@ class Detector(Protocol):
 
         The same batch gives the same bytes (for one number of threads); other images in the
         batch change a result by float noise at most.
+
+        Raises:
+            Undescribed: some of the images have no usable numbers; it brings those of the others.
         """
         ...
 

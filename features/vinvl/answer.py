@@ -31,21 +31,25 @@ def raw(found: Found, size: tuple[int, int]) -> Regions:
 
 def stored(
     found: Found, x: torch.Tensor, size: tuple[int, int], given: np.ndarray | None
-) -> Regions:
+) -> Regions | None:
     """Turn what was found in an input into regions a store takes, in pixels of the image.
 
     A proposal can be so thin that its right side lies a fraction of a pixel left of the left one;
-    it is given no width here. Features beyond float16 become its largest number.
+    it is given no width here.
+
+    Returns:
+        None where a feature is beyond float16.
     """
     regions = raw(found, size)
+    if (regions.features > np.finfo(np.float16).max).any():
+        return None
     boxes = given
     if boxes is None:
         boxes = scaled(regions.boxes, (x.shape[2], x.shape[1]), size)
         boxes = np.clip(boxes, 0, np.array([*size, *size], np.float32))
         boxes[:, 2:] = np.maximum(boxes[:, :2], boxes[:, 2:])
-    limit = np.finfo(np.float16).max
     return Regions(
-        features=np.minimum(regions.features, limit).astype(np.float16),
+        features=regions.features.astype(np.float16),
         boxes=boxes,
         labels=regions.labels,
         scores=regions.scores,

@@ -37,6 +37,10 @@ class Convolution:
             x, self.weight, self.bias, self.stride, self.padding, groups=self.groups
         )
 
+    def without_bias(self, x: Tensor) -> Tensor:
+        """Convolve at every cell, (B, C, h, w) -> (B, C', h, w), for a bias that is added later."""
+        return functional.conv2d(x, self.weight, None, padding=self.padding, groups=self.groups)
+
 
 class Bottleneck:
     """1x1, grouped 3x3 (which carries the stride), 1x1, added to what came in."""

@@ -18,7 +18,7 @@ import xxhash
 from torch import Tensor
 
 from ...errors import ConfigError, InputError, MissingAsset, first_ten
-from .config import WHERE_FROM, VinVLConfig
+from .config import DOWNLOAD, VinVLConfig
 
 ANCHORS = "rpn.anchor_generator.cell_anchors.0"
 _ALIAS, _TWIN = "attribute.feature_extractor.", "roi_heads.box.feature_extractor."
@@ -34,7 +34,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: it is no checkpoint, or holds more than tensors.
     """
     if not Path(path).is_file():
-        raise MissingAsset(path, "no such file", do=WHERE_FROM)
+        raise MissingAsset(path, "no such file", do=DOWNLOAD)
     try:
         mapped = _is_zip(path)  # files of torch before 1.6 cannot be mapped
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -188,13 +188,20 @@ class Weights:
         state: as ``checked`` gives it.
         device: where the weights go.
         dtype: of convolutions; everything else stays float32.
+        where: the file, for messages.
 
     Raises:
         ConfigError: this torch does not know the device, or the machine has none.
     """
 
-    def __init__(self, state: dict[str, Tensor], device: str, dtype: torch.dtype) -> None:
-        self._state, self._device, self._dtype = state, device, dtype
+    def __init__(
+        self,
+        state: dict[str, Tensor],
+        device: str,
+        dtype: torch.dtype,
+        where: object = "state dict",
+    ) -> None:
+        self._state, self._device, self._dtype, self._where = state, device, dtype, where
         try:
             torch.zeros(1, device=device)
         except (RuntimeError, AssertionError) as error:
@@ -215,13 +222,40 @@ class Weights:
         Args:
             norm: the frozen batch norm to fold in: scale = weight / sqrt(variance), without the
                 usual epsilon, as in the reference.
+
+        Raises:
+            InputError: a number is too large for the dtype, or a variance is not positive.
         """
         weight = self._state.pop(f"{name}.weight")
         if norm:
-            scale, shift, mean, variance = (self._state.pop(f"{norm}.{part}") for part in _NORM)
+            scale, bias, mean, variance = (self._state.pop(f"{norm}.{part}") for part in _NORM)
             scale = scale * variance.rsqrt()
-            weight, bias = weight * scale[:, None, None, None], shift - mean * scale
+            weight, bias = weight * scale[:, None, None, None], bias - mean * scale
         else:
             bias = self._state.pop(f"{name}.bias")
         placed = weight.to(self._device, self._dtype, copy=True, memory_format=torch.channels_last)
-        return placed, bias.to(self._device, self._dtype, copy=True)
+        shift = bias.to(self._device, self._dtype, copy=True)
+        if not bool(placed.isfinite().all() & shift.isfinite().all()):
+            found = f"{name!r}, with its norm, is beyond {self._dtype}"
+            raise InputError(self._where, found, do=precision_hint(self._dtype))
+        return placed, shift
+
+    def check_anchors(self, made: np.ndarray) -> None:
+        """Refuse a checkpoint that was trained with other anchors (n, 4) than the config says.
+
+        Raises:
+            InputError: they differ by more than rounding.
+        """
+        own = self._state.pop(ANCHORS, None)
+        if own is not None and not np.allclose(own.numpy(), made, rtol=0, atol=0.01):
+            row = int(np.abs(own.numpy() - made).max(axis=1).argmax())
+            found = f"anchor {row} is {own[row].tolist()}"
+            do = "set anchor_sizes and anchor_ratios as the model was trained"
+            raise InputError(self._where, found, expected=f"{made[row].tolist()}", do=do)
+
+
+def precision_hint(dtype: torch.dtype) -> str:
+    """Say what helps against numbers that are not finite."""
+    if dtype == torch.float16:
+        return "set precision = 'bfloat16' or 'float32', or check the checkpoint"
+    return "check the checkpoint, and what it is given"

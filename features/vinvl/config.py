@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ...errors import ConfigError
 
 WHERE = "detector 'vinvl'"
-WHERE_FROM = (
+DOWNLOAD = (
     "download VinVL's X152-C4 object-attribute checkpoint and its label map "
     "VG-SGG-dicts-vgoi6-clipped.json (Hugging Face: michelecafagna26/vinvl_vg_x152c4)"
 )
@@ -60,7 +60,7 @@ class VinVLConfig:
         attribute_thresh: attributes that score no more get score 0.
         precision: numbers of the convolutions: "float32", "float16", "bfloat16", or "auto":
             float32 on a CPU and float16 elsewhere. Boxes and scores are always float32.
-        batch_size: images passed at once.
+        batch_size: images passed at once on a GPU; on a CPU it is always one.
         padded_batch: images of similar shape computed together on a GPU; a CPU computes one by one.
     """
 
@@ -114,6 +114,11 @@ class VinVLConfig:
         for name in RUNTIME:
             del values[name]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def on_cpu(device: object) -> bool:
+    """Tell whether a device, or its name, is the CPU: there images are computed one by one."""
+    return str(device).partition(":")[0] == "cpu"
 
 
 def config_from(settings: Mapping[str, Any]) -> VinVLConfig:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...artifact import canonical_json
-from ...errors import ConfigError, InputError, MissingAsset
-from ..detector import Vocabulary
+from ...errors import ConfigError, InputError, MissingAsset, first_ten
+from ..detector import FILE_SETTINGS, Undescribed, Vocabulary
 from ..regions import Regions
 from .answer import raw, stored
-from .config import WHERE, WHERE_FROM, VinVLConfig, config_from
+from .config import DOWNLOAD, WHERE, VinVLConfig, config_from, on_cpu
 from .given import GivenBoxes, check_given, scaled
 from .label_map import read_vocabulary
 from .source import WeightSource, file_source
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 CODE_VERSION = "1"  # raise it when the numbers change
 _RESIZERS = 8  # threads that prepare images for a GPU
+# CPU-seconds of the published model at 600 x 900: what grows with the image, and with proposals.
+_CPU_S_MAP, _CPU_S_REGIONS = 7.5, 9.5
 
 
 def load(settings: Mapping[str, Any], device: str = "cpu") -> VinVL:
@@ -38,21 +41,19 @@ def load(settings: Mapping[str, Any], device: str = "cpu") -> VinVL:
         InputError: the label map is none.
     """
     values = dict(settings)
-    checkpoint, label_map = (_path_of(values.pop(key, None), key) for key in _FILES)
+    files = FILE_SETTINGS["vinvl"]
+    checkpoint, label_map = (_path_of(values.pop(key, None), key) for key in files)
     config = config_from(values)
     return VinVL(file_source(checkpoint), read_vocabulary(label_map, config), config, device)
 
 
-_FILES = ("checkpoint", "label_map")
-
-
 def _path_of(value: Any, key: str) -> Path:
     if value is None:
-        raise MissingAsset(WHERE, f"no {key} is set", do=f"{WHERE_FROM} and set {key} to its path")
+        raise MissingAsset(WHERE, f"no {key} is set", do=f"{DOWNLOAD} and set {key} to its path")
     if not isinstance(value, str | Path) or not str(value):
         raise ConfigError(WHERE, f"{key} = {value!r}", expected="the path of a file")
     if not Path(value).is_file():
-        raise MissingAsset(WHERE, f"{key} = {str(value)!r} is not there", do=WHERE_FROM)
+        raise MissingAsset(WHERE, f"{key} = {str(value)!r} is not there", do=DOWNLOAD)
     return Path(value)
 
 
@@ -62,21 +63,18 @@ class VinVL:
     Made by ``from_checkpoint``, ``from_state_dict`` or ``load_detector("vinvl", settings)``.
 
     Attributes:
-        cpu_s_per_image: what a photo takes on a CPU, about (docs/benchmarks.md).
         bytes_per_image: what a photo's regions take in a store, about: 36 regions of 4.2 kB.
     """
 
-    cpu_s_per_image = 17.0
     bytes_per_image = 150_000
 
     def __init__(
-        self, source: WeightSource, vocabulary: Vocabulary, config: VinVLConfig, device: str
+        self, source: WeightSource, vocabulary: Vocabulary, config: VinVLConfig, device: object
     ) -> None:
         self.config = config
-        self.device = device
+        self.device = str(device)
         self.vocabulary = vocabulary
         self.dim = config.dim
-        self.batch_size = config.batch_size
         self._source = source
         self._model: Model | None = None
 
@@ -142,19 +140,32 @@ class VinVL:
         vocabulary = self.vocabulary
         counts = (len(vocabulary.labels), len(vocabulary.attributes))
         expected = expected_shapes(self.config, *counts)
-        state = checked(unwrapped(self._source.read()), expected, self._source.where)
-        return Model(Weights(state, self.device, self._dtype()), self.config)
+        source = self._source
+        source.check_unchanged()
+        state = checked(unwrapped(source.read()), expected, source.where)
+        model = Model(Weights(state, self.device, self._dtype(), source.where), self.config)
+        source.check_unchanged()
+        return model
 
     @property
-    def _on_cpu(self) -> bool:
-        return self.device.partition(":")[0] == "cpu"
+    def batch_size(self) -> int:
+        """Images to pass at once: on a CPU one, since they are computed one by one."""
+        return 1 if on_cpu(self.device) else self.config.batch_size
+
+    @property
+    def cpu_s_per_image(self) -> float:
+        """What a photo takes on a CPU, about, if the model is as wide and deep as the published."""
+        published = VinVLConfig()
+        area = (self.config.min_size / published.min_size) ** 2
+        regions = self.config.proposals / published.proposals
+        return _CPU_S_MAP * area + _CPU_S_REGIONS * regions
 
     def _dtype(self) -> torch.dtype:
         import torch
 
         name = self.config.precision
         if name == "auto":
-            name = "float32" if self._on_cpu else "float16"
+            name = "float32" if on_cpu(self.device) else "float16"
         dtype: torch.dtype = getattr(torch, name)
         return dtype
 
@@ -183,14 +194,17 @@ class VinVL:
 
         Raises:
             InputError: given boxes are no boxes, or leave their image.
+            Undescribed: numbers of some images are not finite, or beyond float16.
         """
         given = check_given(boxes, [image.size for image in images])
         found: list[Regions | None] = [None] * len(images)
         for part, inputs in self._prepared(images):
             boxes_of = [_resized(given[k], images[k], x) for k, x in zip(part, inputs, strict=True)]
-            for k, answer in zip(part, self._detect(inputs, boxes_of), strict=True):
-                found[k] = stored(answer, inputs[part.index(k)], images[k].size, given[k])
-        return [regions for regions in found if regions is not None]
+            answers = self._detect(inputs, boxes_of)
+            for k, x, answer in zip(part, inputs, answers, strict=True):
+                if answer is not None:
+                    found[k] = stored(answer, x, images[k].size, given[k])
+        return self._all_described(found)
 
     def detect_tensor(self, x: torch.Tensor, boxes: np.ndarray | None = None) -> Regions:
         """Find the regions of one preprocessed image, or describe given boxes; for parity work.
@@ -201,6 +215,10 @@ class VinVL:
 
         Returns:
             Regions in pixels of x, with float32 features and attribute scores: nothing is rounded.
+
+        Raises:
+            InputError: x or the boxes have another shape, or leave x.
+            Undescribed: numbers are not finite.
         """
         return self.detect_tensors([x], [boxes])[0]
 
@@ -214,16 +232,35 @@ class VinVL:
                 raise InputError("detect_tensor", found, expected="float32 (3, H, W)")
         given = check_given(boxes, [(x.shape[2], x.shape[1]) for x in inputs])
         placed = [x.to(self.device).float() for x in inputs]
-        answers = self._detect(placed, given)
-        return [raw(a, (x.shape[2], x.shape[1])) for a, x in zip(answers, inputs, strict=True)]
+        answers = [
+            None if own is None else raw(own, (x.shape[2], x.shape[1]))
+            for own, x in zip(self._detect(placed, given), inputs, strict=True)
+        ]
+        return self._all_described(answers)
 
     def _detect(
         self, inputs: Sequence[torch.Tensor], boxes: Sequence[np.ndarray | None]
-    ) -> list[Found]:
+    ) -> list[Found | None]:
+        """Run the model on one batch; None where a number was not finite."""
         import torch
 
+        if not inputs:
+            return []
         given = [None if b is None else torch.from_numpy(b).to(self.device) for b in boxes]
-        return self.model.detect(inputs, given) if inputs else []
+        found = self.model.detect(inputs, given)
+        sound = torch.stack([own.sound for own in found]).tolist()  # waits for the device, once
+        return [own if good else None for own, good in zip(found, sound, strict=True)]
+
+    def _all_described(self, found: Sequence[Regions | None]) -> list[Regions]:
+        """Refuse answers that lack an image, without losing the others."""
+        described = [regions for regions in found if regions is not None]
+        if len(described) == len(found):
+            return described
+        from .checkpoint import precision_hint
+
+        lacking = first_ten([k for k, regions in enumerate(found) if regions is None])
+        what = f"numbers that are not finite, or beyond float16 (image {lacking} of {len(found)})"
+        raise Undescribed(WHERE, what, do=precision_hint(self._dtype()), answers=found)
 
     def _prepared(
         self, images: Sequence[Image.Image]
@@ -232,15 +269,21 @@ class VinVL:
         from .preprocess import resized_pixels, resized_size, similar_shapes, to_input
 
         config = self.config
-        if self._on_cpu:  # one by one: the maps stay in the cache, and nothing is padded
+        if on_cpu(self.device):  # one by one: the maps stay in the cache, and nothing is padded
             for k, image in enumerate(images):
                 yield [k], [to_input(resized_pixels(image, config), config)]
             return
         groups = similar_shapes([resized_size(*i.size, config) for i in images], config)
-        with ThreadPoolExecutor(_RESIZERS) as pool:
-            work = [[pool.submit(resized_pixels, images[k], config) for k in g] for g in groups]
-            for group, pixels in zip(groups, work, strict=True):
-                yield group, [to_input(p.result(), config, self.device) for p in pixels]
+        for image in images:
+            image.load()  # Pillow opens lazily, and not from two threads at once
+        pool = self._resizers
+        work = [[pool.submit(resized_pixels, images[k], config) for k in g] for g in groups]
+        for group, pixels in zip(groups, work, strict=True):
+            yield group, [to_input(p.result(), config, self.device) for p in pixels]
+
+    @cached_property
+    def _resizers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(_RESIZERS)
 
 
 def _resized(boxes: np.ndarray | None, image: Image.Image, x: torch.Tensor) -> np.ndarray | None:

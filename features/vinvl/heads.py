@@ -16,8 +16,8 @@ from torch.nn import functional
 from ..regions import MAX_ATTRIBUTES
 from .backbone import RES5, stage
 from .checkpoint import Weights
-from .config import STRIDE, VinVLConfig
-from .roi_align import roi_align
+from .config import STRIDE, VinVLConfig, on_cpu
+from .roi_align import pool, region_weights
 
 # Regions at once: on a CPU few enough for the memory, on a GPU enough to fill it.
 _REGIONS_CPU, _REGIONS_GPU = 50, 512
@@ -47,8 +47,7 @@ class BoxHead:
         """
         first = self.blocks[0]
         assert first.downsample is not None, "the fourth stage changes the number of channels"
-        narrow = functional.conv2d(c4, first.conv1.weight)
-        shortcut = functional.conv2d(c4, first.downsample.weight)
+        narrow, shortcut = first.conv1.without_bias(c4), first.downsample.without_bias(c4)
         return [
             OpenedMap(narrow[k, :, :height, :width], shortcut[k, :, :height, :width])
             for k, (height, width) in enumerate(sizes)
@@ -57,7 +56,7 @@ class BoxHead:
     def __call__(self, opened: OpenedMap, boxes: Tensor) -> Tensor:
         """Describe boxes (n, 4) of one image: (n, D) float32, no number below 0."""
         features = boxes.new_empty(len(boxes), self.dim)
-        step = _REGIONS_GPU if boxes.is_cuda else _REGIONS_CPU
+        step = _REGIONS_CPU if on_cpu(boxes.device) else _REGIONS_GPU
         for start in range(0, len(boxes), step):
             cells = self.res5(opened, boxes[start : start + step])
             features[start : start + step] = cells.mean(dim=(2, 3), dtype=torch.float32)
@@ -67,9 +66,10 @@ class BoxHead:
         """Pool boxes (n, 4) and run the fourth stage: (n, D, 7, 7)."""
         first, *rest = self.blocks
         assert first.downsample is not None, "the fourth stage changes the number of channels"
-        bins, stride = self.pooled_size, first.downsample.stride
-        narrow = roi_align(opened.narrow, boxes, bins, 1 / STRIDE)
-        shortcut = roi_align(opened.shortcut, boxes, bins, 1 / STRIDE, every=stride)
+        stride = first.downsample.stride
+        grid = region_weights(boxes, opened.narrow.shape[1:], self.pooled_size, 1 / STRIDE)
+        narrow = pool(opened.narrow, *grid)
+        shortcut = pool(opened.shortcut, *(weights[:, ::stride] for weights in grid))
         narrow.add_(first.conv1.bias[:, None, None]).relu_()
         x = first.finish(narrow, shortcut.add_(first.downsample.bias[:, None, None]))
         for block in rest:

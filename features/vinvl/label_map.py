@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import ConfigError, InputError, MissingAsset
 from ..detector import Label, Vocabulary
-from .config import WHERE, WHERE_FROM, VinVLConfig
+from .config import DOWNLOAD, WHERE, VinVLConfig
 
 BACKGROUND, NO_ATTRIBUTE = "__background__", "__no_attribute__"
 
@@ -40,9 +40,9 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise MissingAsset(path, "no such file", do=WHERE_FROM) from error
+        raise MissingAsset(path, "no such file", do=DOWNLOAD) from error
     except (OSError, ValueError) as error:
-        raise InputError(path, f"not a label map ({error})", do=WHERE_FROM) from error
+        raise InputError(path, f"not a label map ({error})", do=DOWNLOAD) from error
 
 
 def _names(content: Any, key: str, where: object) -> list[str]:
@@ -50,7 +50,7 @@ def _names(content: Any, key: str, where: object) -> list[str]:
     numbers = content.get(key) if isinstance(content, Mapping) else None
     if not isinstance(numbers, Mapping) or not numbers:
         expected = "an object of names and their numbers"
-        raise InputError(where, f"has no {key!r}", expected=expected, do=WHERE_FROM)
+        raise InputError(where, f"has no {key!r}", expected=expected, do=DOWNLOAD)
     try:
         by_number = {int(number): str(name) for name, number in numbers.items()}
     except (TypeError, ValueError) as error:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ...errors import TonicsError
 from .backbone import Backbone, halved
 from .boxes import CLASS_WEIGHTS, clip, decode
 from .checkpoint import Weights
-from .config import WHERE, VinVLConfig
+from .config import VinVLConfig
+from .exact import exact_float32
 from .heads import AttributeHead, BoxHead, ClassHead, OpenedMap
 from .postprocess import Detections, detect, name_given
 from .preprocess import padded
 from .proposals import ProposalHead, propose
 
-_HALVINGS = 4  # from pixels to cells of the map
+_TO_CELLS = 4  # halvings from pixels to cells of the map
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +32,7 @@ class Found:
         scores: (n,) float32.
         attributes: (n, 16) int64.
         attribute_scores: (n, 16) float32.
+        sound: () bool, whether every number on the way was finite; if not, the rest means nothing.
     """
 
     features: Tensor
@@ -41,6 +41,7 @@ class Found:
     scores: Tensor
     attributes: Tensor
     attribute_scores: Tensor
+    sound: Tensor
 
 
 class Model:
@@ -66,55 +67,63 @@ class Model:
             given: boxes (n, 4) to describe instead of searching for some; None for an image to
                 search.
 
-        Raises:
-            TonicsError: the features are not finite.
+        Returns:
+            What was found in each; where ``sound`` is false, one must not use it.
         """
         given = given or [None] * len(inputs)
         sizes = [(x.shape[1], x.shape[2]) for x in inputs]
-        with _exact(self.dtype):
+        search = any(boxes is None for boxes in given)
+        with exact_float32(self.backbone.stem.weight.device):
             c4 = self.backbone(padded(list(inputs)).to(self.dtype), sizes)
-            logits, deltas = self.rpn(c4) if None in given else (c4, c4)
-            cells = [halved(size, _HALVINGS) for size in sizes]
+            outputs = self.rpn(c4) if search else ()
+            cells = [halved(size, _TO_CELLS) for size in sizes]
             opened = self.box_head.open(c4, cells)
             found = []
             for k, (boxes, (h, w)) in enumerate(zip(given, cells, strict=True)):
                 if boxes is None:
-                    own = (logits[k, :, :h, :w], deltas[k, :, :h, :w])
-                    boxes, _ = propose(*own, self.rpn.anchors, sizes[k], self.config)
-                    found.append(self._search(opened[k], boxes, sizes[k]))
+                    own = [output[k, :, :h, :w] for output in outputs]
+                    found.append(self._search(opened[k], own, sizes[k]))
                 else:
                     found.append(self._describe(opened[k], boxes))
             return found
 
-    def _search(self, opened: OpenedMap, boxes: Tensor, size: tuple[int, int]) -> Found:
-        """Describe proposals (n, 4), and keep those that are something."""
-        features = self._features(opened, boxes)
-        probabilities = self.class_head.logits(features).softmax(dim=1)
+    def _search(self, opened: OpenedMap, outputs: list[Tensor], size: tuple[int, int]) -> Found:
+        """Describe the proposals of an image's own part of the map; keep those that are something.
+
+        Args:
+            outputs: logits and deltas of the anchors.
+        """
+        (logits, deltas), sound = usable(*outputs)
+        boxes, _ = propose(logits, deltas, self.rpn.anchors, size, self.config)
+        features, features_sound = self._features(opened, boxes)
+        (logits,), logits_sound = usable(self.class_head.logits(features))
+        probabilities, sound = logits.softmax(dim=1), sound & features_sound & logits_sound
         if self.class_head.deltas is None:
             detections = detect(probabilities, boxes, self.config)
             own = features[detections.rows]
-            return self._found(own, own, detections)
-        deltas = self.class_head.deltas(features).view(len(boxes), -1, 4)
+            return self._found(own, own, detections, sound)
+        (deltas,), deltas_sound = usable(self.class_head.deltas(features))
+        deltas = deltas.view(len(boxes), -1, 4)
         moved = clip(decode(deltas, boxes[:, None], CLASS_WEIGHTS), size)
         detections = detect(probabilities, moved, self.config)
-        looked_at_again = self._features(opened, detections.boxes)
-        return self._found(features[detections.rows], looked_at_again, detections)
+        looked_at_again, again_sound = self._features(opened, detections.boxes)
+        sound = sound & deltas_sound & again_sound
+        return self._found(features[detections.rows], looked_at_again, detections, sound)
 
     def _describe(self, opened: OpenedMap, boxes: Tensor) -> Found:
         """Describe boxes (n, 4) as they are given."""
-        features = self._features(opened, boxes)
-        probabilities = self.class_head.logits(features).softmax(dim=1)
-        return self._found(features, features, name_given(probabilities, boxes))
+        features, sound = self._features(opened, boxes)
+        (logits,), logits_sound = usable(self.class_head.logits(features))
+        detections = name_given(logits.softmax(dim=1), boxes)
+        return self._found(features, features, detections, sound & logits_sound)
 
-    def _features(self, opened: OpenedMap, boxes: Tensor) -> Tensor:
-        features = self.box_head(opened, boxes)
-        if not bool(features.isfinite().all()):
-            found = f"features in {self.dtype} are NaN or infinite"
-            do = "set precision = 'bfloat16' or 'float32', or check the checkpoint"
-            raise TonicsError(WHERE, found, do=do)
-        return features
+    def _features(self, opened: OpenedMap, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        (features,), sound = usable(self.box_head(opened, boxes))
+        return features, sound
 
-    def _found(self, features: Tensor, for_attributes: Tensor, detections: Detections) -> Found:
+    def _found(
+        self, features: Tensor, for_attributes: Tensor, detections: Detections, sound: Tensor
+    ) -> Found:
         attributes, scores = self.attribute_head(for_attributes, detections.labels)
         return Found(
             features=features,
@@ -123,11 +132,15 @@ class Model:
             scores=detections.scores,
             attributes=attributes,
             attribute_scores=scores,
+            sound=sound,
         )
 
 
-def _exact(dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
-    """Keep a GPU from rounding float32 convolutions to TF32, when float32 was asked for."""
-    if dtype != torch.float32:
-        return contextlib.nullcontext()
-    return torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False)
+def usable(*outputs: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Put 0 for what is not finite, so that one can go on without waiting for the device.
+
+    Returns:
+        The outputs, and () bool: whether nothing had to be replaced.
+    """
+    sound = torch.stack([x.isfinite().all() for x in outputs]).all()
+    return [x.nan_to_num(nan=0, posinf=0, neginf=0) for x in outputs], sound

@@ -2,20 +2,22 @@
 
 On a CPU we go from survivor to survivor (or, for all classes at once, from rank to rank). A GPU
 would wait for the host at each step: there a matrix of who could suppress whom is solved as a
-whole, or torchvision's kernel is used where it imports. All give the same survivors.
+whole. All give the same survivors. torchvision's kernel is not used: on a GPU it compares with
+the threshold as float32 and may fuse products into sums, so that ties could come out otherwise.
 """
 
 from __future__ import annotations
-
-import functools
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .boxes import Kind, overlaps
+from .config import on_cpu
 
-_CLASSES_AT_ONCE = 256  # a matrix of 300 x 300 for each: 46 MB in half precision
+# Classes at once, a matrix of 300 x 300 for each. With one matrix of overlaps for all they take
+# 0.4 GB for the published model; with boxes of their own there are several of float32.
+_CLASSES_AT_ONCE, _CLASSES_WITH_BOXES = 2048, 256
+_PASSES = 4  # between two looks at whether anything still changes, which wait for the GPU
 
 
 def nms(
@@ -31,10 +33,8 @@ def nms(
         reference. Equal scores: the earlier box comes first.
     """
     order = scores.argsort(descending=True, stable=True)
-    if not boxes.is_cuda:
+    if on_cpu(boxes.device):
         kept = _from_survivor_to_survivor(boxes, order, threshold, kind, limit)
-    elif kind == "torchvision" and (kernels := torchvision_ops()) is not None:
-        kept = order[kernels.nms(boxes[order], scores[order], threshold)]
     else:
         ranked = boxes[order]
         before = overlaps(ranked[:, None], ranked[None], threshold, kind).triu_(1)
@@ -67,7 +67,7 @@ def nms_by_class(boxes: Tensor, scores: Tensor, threshold: float, kind: Kind) ->
     """
     order = scores.T.argsort(dim=1, descending=True, stable=True)
     ours = boxes.transpose(0, 1) if boxes.dim() == 3 else boxes[None]
-    if boxes.is_cuda:
+    if not on_cpu(boxes.device):
         alive = _as_matrices(ours, order, threshold, kind)
     elif boxes.dim() == 2:
         alive = _shared_rank_by_rank(boxes, order, threshold, kind)
@@ -104,8 +104,9 @@ def _as_matrices(boxes: Tensor, order: Tensor, threshold: float, kind: Kind) -> 
     shared = len(boxes) == 1
     overlap = overlaps(boxes[0, :, None], boxes[0, None], threshold, kind) if shared else None
     alive = torch.empty_like(order, dtype=torch.bool)
-    for start in range(0, len(order), _CLASSES_AT_ONCE):
-        some = order[start : start + _CLASSES_AT_ONCE]
+    step = _CLASSES_AT_ONCE if shared else _CLASSES_WITH_BOXES
+    for start in range(0, len(order), step):
+        some = order[start : start + step]
         if overlap is not None:
             before = overlap[some[:, :, None], some[:, None, :]]
         else:
@@ -128,21 +129,13 @@ def survivors(suppresses: Tensor) -> Tensor:
     Returns:
         (groups, n) bool.
     """
-    half = torch.float16 if suppresses.is_cuda else torch.float32  # counts up to n: exact enough
-    matrix = suppresses.to(half)
-    alive = torch.ones(suppresses.shape[:2], dtype=torch.bool, device=suppresses.device)
+    # Counts need not be exact, only 0 where nothing is counted.
+    counts = torch.float32 if on_cpu(suppresses.device) else torch.float16
+    matrix = suppresses.to(counts)
+    now = torch.ones(suppresses.shape[:2], dtype=torch.bool, device=suppresses.device)
     while True:
-        now = torch.bmm(alive[:, None].to(half), matrix)[:, 0] == 0
+        for _ in range(_PASSES):
+            alive = now
+            now = torch.bmm(alive[:, None].to(counts), matrix)[:, 0] == 0
         if torch.equal(now, alive):
             return alive
-        alive = now
-
-
-@functools.cache
-def torchvision_ops() -> Any:
-    """Find torchvision's kernels; None where it is missing or does not fit this torch."""
-    try:
-        from torchvision import ops
-    except (ImportError, RuntimeError, OSError):
-        return None
-    return ops

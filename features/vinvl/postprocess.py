@@ -14,7 +14,7 @@ from torch import Tensor
 from .config import VinVLConfig
 from .nms import nms, nms_by_class
 
-_HALVINGS = 10  # of filter 0's threshold, when too few pass it
+_ATTEMPTS = 10  # to halve filter 0's threshold, when too few pass it
 _FAST_SHARE = 0.01  # of the threshold: what filter 2 looks at
 
 
@@ -87,7 +87,7 @@ def _per_class(probabilities: Tensor, boxes: Tensor, config: VinVLConfig) -> Det
     scores = probabilities[:, 1:].T
     alive = nms_by_class(classes, scores.T, config.nms_thresh, config.nms).T
     threshold = config.score_thresh
-    for _ in range(_HALVINGS):
+    for _ in range(_ATTEMPTS):
         if int((alive & (scores > threshold)).sum()) >= config.min_detections:
             break
         threshold /= 2

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .backbone import Convolution
 from .boxes import PROPOSAL_WEIGHTS, clip, decode
-from .checkpoint import ANCHORS, Weights
+from .checkpoint import Weights
 from .config import STRIDE, VinVLConfig
 from .nms import nms
 
@@ -20,9 +20,9 @@ class ProposalHead:
         self.conv = Convolution(weights, "rpn.head.conv")
         self.logits = Convolution(weights, "rpn.head.cls_logits")
         self.deltas = Convolution(weights, "rpn.head.bbox_pred")
-        own = weights.plain(ANCHORS) if ANCHORS in weights else None
-        made = torch.from_numpy(cell_anchors(config)).to(self.conv.weight.device)
-        self.anchors = made if own is None else own
+        made = cell_anchors(config)
+        weights.check_anchors(made)
+        self.anchors = torch.from_numpy(made).to(self.conv.weight.device)
 
     def __call__(self, c4: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) -> logits (B, anchors, h, w), deltas (B, 4 * anchors, h, w), float32."""

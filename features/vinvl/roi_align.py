@@ -7,8 +7,12 @@ Not "aligned": no shift by half a pixel, as in the reference.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from .config import on_cpu
 
 
 def axis_weights(low: Tensor, high: Tensor, bins: int, extent: int, samples: int = 0) -> Tensor:
@@ -53,12 +57,24 @@ def roi_align(
     Returns:
         (n, C, bins, bins), channels last in memory.
     """
-    rows = cells.permute(1, 2, 0).contiguous()
+    down, across = region_weights(boxes, cells.shape[1:], bins, scale, samples)
+    return pool(cells, down[:, ::every], across[:, ::every])
+
+
+def region_weights(
+    boxes: Tensor, size: Sequence[int], bins: int, scale: float, samples: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Weigh the cells of a map of this height and width: (n, bins, h) down, (n, bins, w) across."""
     low_x, low_y, high_x, high_y = (boxes * scale).unbind(1)
-    across = axis_weights(low_x, high_x, bins, rows.shape[1], samples)[:, ::every]
-    down = axis_weights(low_y, high_y, bins, rows.shape[0], samples)[:, ::every]
-    pool = _region_by_region if cells.device.type == "cpu" else _together
-    return pool(rows, down.to(rows.dtype), across.to(rows.dtype)).permute(0, 3, 1, 2)
+    down = axis_weights(low_y, high_y, bins, size[0], samples)
+    return down, axis_weights(low_x, high_x, bins, size[1], samples)
+
+
+def pool(cells: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Pool (C, h, w) with weights of ``region_weights``: (n, C, bins, bins), channels last."""
+    rows = cells.permute(1, 2, 0).contiguous()
+    multiply = _region_by_region if on_cpu(cells.device) else _together
+    return multiply(rows, down.to(rows.dtype), across.to(rows.dtype)).permute(0, 3, 1, 2)
 
 
 def _region_by_region(rows: Tensor, down: Tensor, across: Tensor) -> Tensor:

@@ -8,21 +8,42 @@ from pathlib import Path
 from typing import Any
 
 from ...artifact import hash_file
+from ...errors import InputError, MissingAsset
+from .config import DOWNLOAD
 
 
 class WeightSource:
     """Where a model's weights come from.
 
+    Once its content was named it must not change: what was made so far carries that name.
+
     Args:
         where: the file, or what stands for it in messages.
         read: gives a fresh dict of names to tensors or arrays.
-        content_hash: names the content.
+        hash_now: names the content as it is.
     """
 
     def __init__(
-        self, where: object, read: Callable[[], dict[str, Any]], content_hash: Callable[[], str]
+        self, where: object, read: Callable[[], dict[str, Any]], hash_now: Callable[[], str]
     ) -> None:
-        self.where, self.read, self.content_hash = where, read, content_hash
+        self.where, self.read, self._hash_now = where, read, hash_now
+        self._hash: str | None = None
+
+    def content_hash(self) -> str:
+        """Name the content as it was when this was first asked."""
+        if self._hash is None:
+            self._hash = self._hash_now()
+        return self._hash
+
+    def check_unchanged(self) -> None:
+        """Make sure, before and after reading, that what is read is what was named.
+
+        Raises:
+            InputError: the content is another by now.
+        """
+        if self.content_hash() != self._hash_now():
+            found = "was replaced while it was in use"
+            raise InputError(self.where, found, do="run the same command again")
 
 
 def file_source(path: Path) -> WeightSource:
@@ -31,14 +52,17 @@ def file_source(path: Path) -> WeightSource:
 
         return read_checkpoint(path)
 
-    def content_hash() -> str:
-        stat = path.stat()
-        return _file_hash(path, stat.st_size, stat.st_mtime_ns)
+    def hash_now() -> str:
+        try:
+            stat = path.stat()
+        except FileNotFoundError as error:
+            raise MissingAsset(path, "no such file", do=DOWNLOAD) from error
+        return _file_hash(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
-    return WeightSource(path, read, content_hash)
+    return WeightSource(path, read, hash_now)
 
 
 @functools.lru_cache(maxsize=8)
-def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
+def _file_hash(path: Path, size: int, mtime_ns: int, inode: int) -> str:
     """Hash a checkpoint once, as long as it looks the same: it has more than half a gigabyte."""
     return hash_file(path)

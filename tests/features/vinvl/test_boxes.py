@@ -80,8 +80,11 @@ def test_matrices_are_solved_some_classes_at_a_time(monkeypatch):
     order = scores.T.argsort(dim=1, descending=True, stable=True)
     at_once = module._as_matrices(boxes[None], order, 0.3, "legacy")
     monkeypatch.setattr(module, "_CLASSES_AT_ONCE", 3)
+    monkeypatch.setattr(module, "_CLASSES_WITH_BOXES", 2)
     assert module._as_matrices(boxes[None], order, 0.3, "legacy").equal(at_once)
     assert 0 < at_once.float().mean() < 1
+    own = boxes.expand(7, -1, -1)
+    assert module._as_matrices(own, order, 0.3, "legacy").equal(at_once)
 
 
 def test_the_limit_keeps_the_best():
@@ -105,6 +108,7 @@ def test_an_overlap_of_just_the_threshold():
     # 3/10 as float32 lies above the double 0.3, and torchvision compares as doubles
     third = torch.tensor([[0.0, 0, 10, 1], [0, 0, 3, 1]])
     assert len(nms(third, torch.ones(2), 0.3, "torchvision")) == 1
+    assert len(nms(third, torch.ones(2), 0.7, "torchvision")) == 2
 
 
 def test_decoding_and_clipping():
@@ -130,12 +134,16 @@ def test_the_references_suppression(ops, threshold, kind, name):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_gpu_suppresses_alike(monkeypatch, kind):
+def test_a_gpu_suppresses_alike(kind):
     boxes, scores = drawn_boxes(5, 400)
-    expected = nms(boxes, scores, 0.5, kind).tolist()
-    assert nms(boxes.cuda(), scores.cuda(), 0.5, kind).tolist() == expected  # torchvision if there
-    monkeypatch.setattr(module, "torchvision_ops", lambda: None)
-    assert nms(boxes.cuda(), scores.cuda(), 0.5, kind).tolist() == expected
+    for threshold in (0.3, 0.5, 0.7):
+        expected = nms(boxes, scores, threshold, kind).tolist()
+        assert nms(boxes.cuda(), scores.cuda(), threshold, kind).tolist() == expected
+    for shape in ([10, 1, 3, 1], [10, 1, 7, 1], [2, 1, 1, 1]):  # IoU 3/10, 7/10, 1/2
+        tie = torch.tensor([[0.0, 0, *shape[:2]], [0, 0, *shape[2:]]])
+        for threshold in (0.3, 0.5, 0.7):
+            expected = nms(tie, torch.ones(2), threshold, kind).tolist()
+            assert nms(tie.cuda(), torch.ones(2).cuda(), threshold, kind).tolist() == expected
     by_class = torch.rand(400, 300, generator=torch.Generator().manual_seed(0))
     alive = nms_by_class(boxes, by_class, 0.3, kind)
     assert nms_by_class(boxes.cuda(), by_class.cuda(), 0.3, kind).cpu().equal(alive)

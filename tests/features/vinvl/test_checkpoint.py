@@ -89,6 +89,8 @@ def test_all_that_does_not_fit_is_one_line(weights):
         (ALIAS + "head.layer4.0.conv1.weight", lambda v: v + 1e-3, "1 unlike their second copy"),
         (ALIAS + "head.layer4.0.conv1.weight", lambda v: v[:1], "1 of another shape"),
         (ANCHORS, lambda v: v[:3], "1 of another shape"),
+        (ANCHORS, lambda v: v * 2, "], expected ["),
+        (ANCHORS, lambda v: v + 1, "set anchor_sizes and anchor_ratios"),
         (LOGITS, lambda v: v * float("nan"), f"not finite: '{LOGITS}'"),
         (LOGITS, lambda v: "a string", f"{LOGITS!r} is a str"),
         (LOGITS, lambda v: v.numpy().astype(str), f"{LOGITS!r} is a ndarray"),

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
 import torch
 
-from tonics.errors import ConfigError, InputError, MissingAsset, TonicsError
-from tonics.features.detector import load_detector
+from tonics.errors import ConfigError, InputError, MissingAsset
+from tonics.features.detector import Undescribed, load_detector
 from tonics.features.vinvl import VinVL, VinVLConfig
+from tonics.features.vinvl import detector as module
+from tonics.features.vinvl.answer import stored
+from tonics.features.vinvl.exact import exact_float32
+from tonics.features.vinvl.model import Found
 from tonics.features.vinvl.preprocess import similar_shapes
 
-from .conftest import SMALL, SMALL_LABELS
+from .conftest import SMALL, SMALL_LABELS, small_state
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -107,7 +112,8 @@ def test_groups_as_a_gpu_computes_them(small, photo, monkeypatch):
     sizes = [(100, 130), (130, 100), (101, 133), (90, 300), (128, 99)]
     images = [as_image(photo(k, *size)) for k, size in enumerate(sizes)]
     expected = small(images)
-    monkeypatch.setattr(type(small), "_on_cpu", property(lambda self: False))
+    monkeypatch.setattr(module, "on_cpu", lambda device: False)
+    assert small.batch_size == 16
     calls = []
     detect = small._detect
     monkeypatch.setattr(small, "_detect", lambda xs, bs: calls.append(len(xs)) or detect(xs, bs))
@@ -144,14 +150,102 @@ def test_half_precision_is_near(weights, small, photo, precision):
         assert len(found) >= 10
 
 
-def test_numbers_beyond_half_precision_are_an_error(weights, photo):
-    key = "roi_heads.box.feature_extractor.head.layer4.1.bn3.bias"
-    huge = weights | {key: weights[key] + 1e6}
-    detector = VinVL.from_state_dict(
-        huge, SMALL_LABELS, dataclasses.replace(SMALL, precision="float16")
-    )
-    with pytest.raises(TonicsError, match="set precision"):
+LAYER4 = "roi_heads.box.feature_extractor.head.layer4"
+
+
+@pytest.mark.parametrize(
+    ("keys", "factor", "ignore"),
+    [
+        ([f"{LAYER4}.0.bn3.bias", f"{LAYER4}.1.bn3.bias"], 4e4, True),
+        (["rpn.head.conv.weight"], 1e5, True),
+        (["rpn.head.cls_logits.weight"], 5e4, True),
+        (["rpn.head.bbox_pred.weight"], 1e6, True),
+        (["rpn.head.bbox_pred.weight"], 1e6, False),
+    ],
+)
+def test_numbers_beyond_half_precision_are_an_error(weights, photo, keys, factor, ignore):
+    huge = {
+        k: torch.full_like(v, factor) if v.dim() == 1 else v * factor
+        for k, v in weights.items()
+        if k in keys
+    }
+    detector = variant(weights | huge, precision="float16", ignore_box_regression=ignore)
+    with pytest.raises(Undescribed, match=r"\(image 0 of 1\); set precision"):
         detector.detect_tensor(photo(0, 96, 96))
+
+
+def test_weights_beyond_half_precision_are_not_loaded(weights):
+    key = "rpn.head.cls_logits.bias"
+    huge = weights | {key: weights[key] + 1e5}
+    with pytest.raises(
+        InputError, match=r"'rpn.head.cls_logits', with its norm, is beyond torch.float16"
+    ):
+        variant(huge, precision="float16")
+    variant(huge, precision="bfloat16")
+
+
+@pytest.mark.parametrize("ignore", [True, False])
+@pytest.mark.parametrize("nms_filter", [0, 1, 2])
+def test_an_input_that_is_not_finite_spoils_no_other(weights, photo, same, nms_filter, ignore):
+    detector = variant(weights, nms_filter=nms_filter, ignore_box_regression=ignore)
+    inputs = [photo(1, 96, 113), photo(2, 120, 97), photo(3, 96, 120)]
+    inputs[1][0, 50, 50] = float("nan")
+    with pytest.raises(Undescribed, match=r"not finite.*\(image 1 of 3\); check") as error:
+        detector.detect_tensors(inputs)
+    first, none, third = error.value.answers
+    assert none is None
+    inputs[1] = photo(2, 120, 97)
+    expected = detector.detect_tensors(inputs)
+    same(first, expected[0])
+    same(third, expected[2])
+    inputs[1][0, 50, 50] = float("inf")
+    with pytest.raises(Undescribed):
+        detector.detect_tensors(inputs[1:2], [np.array([[0, 0, 90, 90]])])
+
+
+def test_a_photo_without_usable_numbers_costs_no_other(small, photo, same, monkeypatch):
+    images = [as_image(photo(k, 100, 130)) for k in range(3)]
+    expected, detect, seen = small(images), small._detect, []
+
+    def spoiled(inputs, boxes):
+        seen.append(inputs)
+        found = detect(inputs, boxes)
+        if len(seen) == 2:
+            found[0] = dataclasses.replace(found[0], features=found[0].features + 65505)
+        return [None] if len(seen) == 3 else found
+
+    monkeypatch.setattr(small, "_detect", spoiled)
+    with pytest.raises(Undescribed, match="image 1, 2 of 3") as error:
+        small(images)
+    assert error.value.answers[1:] == [None, None]
+    assert error.value.reason == "numbers that are not finite, or beyond float16"
+    same(error.value.answers[0], expected[0])
+
+
+@pytest.mark.parametrize("name", ["fp32_precision", "legacy"])
+def test_how_the_caller_multiplies_is_the_callers(small, photo, same, name):
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    expected = small.detect_tensor(photo(0, 96, 96))
+    before = torch.backends.fp32_precision, torch.get_float32_matmul_precision()
+    try:
+        if name == "legacy":
+            torch.set_float32_matmul_precision("high")
+        else:
+            torch.backends.fp32_precision = "tf32"
+        ours = matmul.fp32_precision, convolution.fp32_precision
+        assert "tf32" in ours
+        same(small.detect_tensor(photo(0, 96, 96)), expected)
+        with exact_float32(torch.device("cuda")):
+            assert (matmul.fp32_precision, convolution.fp32_precision) == ("ieee", "ieee")
+        assert (matmul.fp32_precision, convolution.fp32_precision) == ours
+    finally:
+        torch.backends.fp32_precision = before[0]
+        torch.set_float32_matmul_precision(before[1])
+
+
+def test_a_device_may_be_torchs_own(weights, photo, small, same):
+    detector = VinVL.from_state_dict(weights, SMALL_LABELS, SMALL, torch.device("cpu"))
+    same(detector.detect_tensor(photo(0, 96, 96)), small.detect_tensor(photo(0, 96, 96)))
 
 
 BOXES = np.array([[10, 20, 50, 60], [0, 0, 130, 100], [70, 30, 70, 30], [10, 20, 50, 60]], float)
@@ -176,6 +270,13 @@ def test_detections_given_back_keep_their_features(small, photo):
     found = small.detect_tensor(x)
     again = small.detect_tensor(x, boxes=found.boxes)
     np.testing.assert_allclose(again.features, found.features, rtol=0, atol=1e-5)
+    alike = again.labels == found.labels  # some were found under their second class
+    assert alike.sum() >= 5
+    assert (found.attribute_scores[alike] > 0).any(axis=1).all()
+    np.testing.assert_allclose(
+        again.attribute_scores[alike], found.attribute_scores[alike], rtol=0, atol=1e-5
+    )
+    np.testing.assert_array_equal(again.attributes[alike, 0], found.attributes[alike, 0])
 
 
 @pytest.mark.parametrize(
@@ -215,9 +316,10 @@ def files(tmp_path, weights):
 def test_loading_by_name_waits_for_the_first_photo(files, small, photo, same):
     detector = load_detector("vinvl", files)
     assert detector._model is None
-    assert (detector.dim, detector.batch_size) == (128, 16)
+    assert (detector.dim, detector.batch_size) == (128, 1)
     assert len(detector.vocabulary.labels) == 12
-    assert detector.cpu_s_per_image > 0
+    assert load_detector("vinvl", files, "cuda:1").batch_size == 16
+    assert detector.cpu_s_per_image < 2
     assert isinstance(detector.bytes_per_image, int)
     image = as_image(photo(0, 100, 130))
     same(detector([image])[0], small([image])[0])
@@ -261,16 +363,75 @@ def test_the_fingerprint_of_a_state_dict(weights, small):
     assert other.fingerprint()["weights"] != small.fingerprint()["weights"]
 
 
+def test_a_checkpoint_replaced_in_use_is_refused(files, weights, photo):
+    path, image = files["checkpoint"], as_image(photo(0, 96, 96))
+    key = "rpn.head.conv.bias"
+    loaded, told = load_detector("vinvl", files), load_detector("vinvl", files)
+    loaded([image])
+    name = told.fingerprint()
+    torch.save(weights | {key: weights[key] + 1}, path)
+    assert loaded.fingerprint() == name  # what it computes with
+    with pytest.raises(InputError, match="was replaced while it was in use"):
+        told([image])
+    fresh = load_detector("vinvl", files)
+    fresh([image])
+    assert fresh.fingerprint()["weights"] != name["weights"]
+
+
+def test_a_checkpoint_replaced_while_it_is_read_is_refused(files, weights, monkeypatch):
+    detector = load_detector("vinvl", files)
+    read = detector._source.read
+
+    def slow():
+        state = read()
+        torch.save({"model": small_state(1)}, files["checkpoint"] + ".new")
+        os.replace(files["checkpoint"] + ".new", files["checkpoint"])
+        return state
+
+    monkeypatch.setattr(detector._source, "read", slow)
+    with pytest.raises(InputError, match="was replaced"):
+        detector.model  # noqa: B018
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_finds_the_same(weights, small, photo):
-    config = dataclasses.replace(SMALL, precision="float32")
-    detector = VinVL.from_state_dict(weights, SMALL_LABELS, config, device="cuda")
-    inputs = [photo(1, 96, 113), photo(2, 160, 97)]
-    for found, x in zip(detector.detect_tensors(inputs), inputs, strict=True):
-        expected = small.detect_tensor(x)
-        np.testing.assert_array_equal(found.labels, expected.labels)
-        np.testing.assert_allclose(found.features, expected.features, rtol=0, atol=1e-3)
+@pytest.mark.parametrize("ignore", [True, False])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_gpu_finds_the_same(weights, photo, precision, ignore):
+    """Photos of mixed sizes, searched and with given boxes."""
+    config = dataclasses.replace(SMALL, precision=precision, ignore_box_regression=ignore)
+    ours = VinVL.from_state_dict(weights, SMALL_LABELS, config, device="cuda")
+    on_cpu = variant(weights, ignore_box_regression=ignore)
+    sizes = [(100, 130), (130, 100), (101, 133), (90, 300), (128, 99)]
+    images = [as_image(photo(k, *size)) for k, size in enumerate(sizes)]
+    boxes = [None, None, np.array([[5, 5, 60, 90], [0, 0, 133, 101]]), None, None]
+    exact = precision == "float32"
+    for k, (found, expected) in enumerate(
+        zip(ours(images, boxes), on_cpu(images, boxes), strict=True)
+    ):
+        found.check(f"image {k}", config.dim)
+        pairs = matched(found, expected, 0.05 if exact else 3)
+        assert len(pairs) >= (1 if exact else 0.8) * max(len(found), len(expected))
+        a, b = np.array(pairs).T
+        error = np.linalg.norm(
+            found.features[a].astype(np.float32) - expected.features[b].astype(np.float32)
+        )
+        assert error < (1e-3 if exact else 0.02) * np.linalg.norm(
+            expected.features[b].astype(np.float32)
+        )
+        tolerance = 2e-3 if exact else 0.05
+        np.testing.assert_allclose(found.scores[a], expected.scores[b], rtol=0, atol=tolerance)
+        np.testing.assert_allclose(
+            found.attribute_scores[a, 0], expected.attribute_scores[b, 0], rtol=0, atol=tolerance
+        )
+
+
+def matched(found, expected, reach):
+    """Pair detections of the same label whose boxes are nearer than ``reach`` pixels."""
+    distance = np.abs(found.boxes[:, None] - expected.boxes[None]).max(axis=2)
+    distance[found.labels[:, None] != expected.labels[None]] = np.inf
+    nearest = distance.argmin(axis=1)
+    return [(k, j) for k, j in enumerate(nearest) if distance[k, j] < reach]
 
 
 def test_boxes_travel_between_the_photo_and_its_input(small, photo):
@@ -288,17 +449,17 @@ def test_boxes_travel_between_the_photo_and_its_input(small, photo):
 
 
 def test_a_box_thinner_than_nothing_gets_no_width():
-    from tonics.features.vinvl.answer import stored
-    from tonics.features.vinvl.model import Found
-
     one = {"labels": torch.ones(1, dtype=torch.int64), "scores": torch.ones(1)}
     found = Found(
-        features=torch.full((1, 8), 1e6),
+        features=torch.full((1, 8), 65504.0),
         boxes=torch.tensor([[30.0, 5, 29.5, 9]]),
         attributes=torch.zeros(1, 16, dtype=torch.int64),
         attribute_scores=torch.zeros(1, 16),
+        sound=torch.tensor(True),
         **one,
     )
     regions = stored(found, torch.zeros(3, 40, 80), (160, 80), None)
     regions.check("thin", 8)
     assert regions.boxes.tolist() == [[60, 10, 60, 18]]
+    found.features[0, 0] = 65505
+    assert stored(found, torch.zeros(3, 40, 80), (160, 80), None) is None

@@ -81,3 +81,32 @@ def test_attributes_at_the_threshold_are_filler():
     assert labels[1, 0] == 1
     assert labels.shape == scores.shape == (2, 16)
     assert (scores[1] > 0).sum() == 1
+
+
+def test_a_score_of_just_the_threshold():
+    """Filters 1 and 2 count it among the good ones, filter 0 does not."""
+    p = torch.tensor([[0.5, 0.5], [0.75, 0.25], [0.875, 0.125]])
+    config = {"score_thresh": 0.25, "min_detections": 0}
+    rows = {
+        k: detect(p, APART, VinVLConfig(nms_filter=k, **config)).rows.tolist() for k in (0, 1, 2)
+    }
+    assert rows == {0: [0], 1: [0, 1], 2: [0, 1]}
+
+
+def test_halving_stops_where_there_are_enough_above_the_threshold():
+    """At 0.25 there are two, of which one is just at it: it takes 0.125 to have two."""
+    p = torch.tensor([[0.5, 0.5], [0.75, 0.25], [0.8, 0.2]])
+    config = VinVLConfig(nms_filter=0, score_thresh=0.5, min_detections=2)
+    assert detect(p, APART, config).rows.tolist() == [0, 1, 2]
+    config = VinVLConfig(nms_filter=0, score_thresh=0.4, min_detections=2)
+    assert detect(p, APART, config).rows.tolist() == [0, 1]
+
+
+def test_the_fast_filter_looks_at_what_is_above_a_hundredth_of_the_threshold():
+    """A hundredth of 0.25, as float32, is a score; it must be passed, whatever the minimum."""
+    least = float(torch.tensor(0.01 * 0.25))
+    score_thresh = least / 0.01
+    assert 0.01 * score_thresh == least
+    p = torch.tensor([[0.5, 0.5], [1 - 2 * least, 2 * least], [1 - least, least]])
+    found = detect(p, APART, VinVLConfig(nms_filter=2, score_thresh=score_thresh))
+    assert found.rows.tolist() == [0, 1]
