@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
 
 from ...artifact import Manifest, atomic_file, hash_rows
-from ...errors import ConfigError, InputError, TonicsError
+from ...errors import ConfigError, InputError, StaleInput, TonicsError
 from ...features import FeatureStore
-from ...features.detector import Detector, load_detector
+from ...features.detector import FILE_SETTINGS, Detector, Undescribed, load_detector
 from ...features.images import BadImage, image_exists, open_image
 from ...features.regions import Regions
 from ...features.schema import SHARD_VERSION
@@ -24,7 +26,14 @@ from ..dataset import Dataset
 from ..engines.machine import device_of, torch_threads
 from ..stage import Estimate, Made, Reject, Shard, Stage, row_shards
 
-_PATHS = ("checkpoint", "label_map")  # a detector's files; relative ones are the dataset's
+
+class Batch(NamedTuple):
+    """Decoded images and their rows: of so many ``taken``, all but the rejected."""
+
+    taken: int
+    rows: list[dict[str, Any]]
+    images: list[Any]
+    rejects: list[Reject]
 
 
 class ExtractStage(Stage):
@@ -73,13 +82,12 @@ class ExtractStage(Stage):
         return self._detector_on(device_of(self.dataset))
 
     def _detector_on(self, device: str) -> Detector:
-        settings = {
-            key: str(self.dataset.root / Path(value).expanduser())
-            if key in _PATHS and isinstance(value, str) and value
-            else value
-            for key, value in self.config.settings.items()
-        }
-        return _detector(self.config.detector, json.dumps(settings, sort_keys=True), device)
+        name, settings, files = self.config.detector, dict(self.config.settings), []
+        for key in FILE_SETTINGS.get(name, ()):
+            if isinstance(value := settings.get(key), str) and value:
+                settings[key] = str(self.dataset.root / Path(value).expanduser())
+                files.append(_look(settings[key]))
+        return _detector(name, json.dumps(settings, sort_keys=True), device, tuple(files))
 
     @property
     def estimate(self) -> Estimate:  # type: ignore[override]
@@ -122,6 +130,9 @@ class ExtractStage(Stage):
         present = [row for row in rows if row["content_hash"]]
         rejects: list[Reject] = []
         output = self.folder / f"{shard.name}.arrow"
+        if self.detector.fingerprint() != self.fingerprint:
+            do = "run the same command again"
+            raise StaleInput(self.key, "the detector's files were replaced meanwhile", do=do)
         with torch_threads(1), atomic_file(output) as tmp:
             count = write_shard(tmp, self._detect(present, rejects), dim=self.detector.dim)
         withdrawn = len(rows) - len(present)
@@ -131,18 +142,40 @@ class ExtractStage(Stage):
     def _detect(
         self, rows: Sequence[dict[str, Any]], rejects: list[Reject]
     ) -> Iterator[tuple[int, Regions]]:
-        """Decode and detect in batches that depend on the shard alone."""
-        size = self.detector.batch_size
+        """Decode and detect in batches that depend on the shard and the device alone."""
+        batches = self._batches(rows, self.detector.batch_size)
+        if device_of(self.dataset) != "cpu":
+            batches = _one_ahead(batches)
+        for batch in batches:
+            answers = self._answers(batch) if batch.images else []
+            for row, regions in zip(batch.rows, answers, strict=True):
+                if regions is not None:
+                    yield row["image"], regions
+            rejects += batch.rejects
+            self.advance(batch.taken, len(batch.rejects))
+
+    def _batches(self, rows: Sequence[dict[str, Any]], size: int) -> Iterator[Batch]:
         for start in range(0, len(rows), size):
-            numbers, images, before = [], [], len(rejects)
-            for row in rows[start : start + size]:
-                image = self._open(row, rejects)
+            some = rows[start : start + size]
+            batch = Batch(len(some), [], [], [])
+            for row in some:
+                image = self._open(row, batch.rejects)
                 if image is not None:
-                    numbers.append(row["image"])
-                    images.append(image)
-            if images:
-                yield from zip(numbers, self.detector(images), strict=True)
-            self.advance(len(rows[start : start + size]), len(rejects) - before)
+                    batch.rows.append(row)
+                    batch.images.append(image)
+            yield batch
+
+    def _answers(self, batch: Batch) -> Sequence[Regions | None]:
+        """Detect; images without usable numbers become rejects, not the end of the run."""
+        try:
+            return self.detector(batch.images)
+        except Undescribed as error:
+            for row, regions in zip(batch.rows, error.answers, strict=True):
+                if regions is None:
+                    batch.rejects.append(
+                        Reject(where=row["image_id"], reason=error.reason, detail=error.do)
+                    )
+            return error.answers
 
     def _open(self, row: dict[str, Any], rejects: list[Reject]) -> Any:
         path = self.dataset.image_root / row["path"]
@@ -183,6 +216,25 @@ def load_store(dataset: Dataset, name: str) -> FeatureStore:
     return FeatureStore(folder)
 
 
+def _one_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Decode the next batch while a GPU works on this one."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
+
+
+def _look(path: str) -> tuple[int, int] | None:
+    """Size and time of a file: where they differ, it is to be loaded anew."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
 @functools.lru_cache(maxsize=2)
-def _detector(name: str, settings: str, device: str) -> Detector:
+def _detector(name: str, settings: str, device: str, files: tuple[object, ...]) -> Detector:
+    """Load a detector once a process, as long as its files look the same."""
     return load_detector(name, json.loads(settings), device)

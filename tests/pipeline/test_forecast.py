@@ -101,7 +101,8 @@ def test_a_detectors_files_are_the_datasets_and_its_other_settings_are_not(
     extract._detector.cache_clear()
     given = {"checkpoint": "models/a.pth", "label_map": "/abs/map.json", "nms": "legacy"}
     dataset = Dataset.open(copy)
-    config = dataset.config.model_copy(update={"features": {"grid": Features(settings=given)}})
+    features = {"grid": Features(detector="vinvl", settings=given)}
+    config = dataset.config.model_copy(update={"features": features})
     assert stages_of(Dataset(dataset.root, config))["extract/grid"].detector is None  # type: ignore[attr-defined]
     extract._detector.cache_clear()
     expected = {"checkpoint": str(dataset.root / "models/a.pth")}
