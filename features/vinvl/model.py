@@ -73,7 +73,7 @@ class Model:
         given = given or [None] * len(inputs)
         sizes = [(x.shape[1], x.shape[2]) for x in inputs]
         search = any(boxes is None for boxes in given)
-        with exact_float32(self.backbone.stem.weight.device):
+        with exact_float32(inputs[0].device):
             c4 = self.backbone(padded(list(inputs)).to(self.dtype), sizes)
             outputs = self.rpn(c4) if search else ()
             cells = [halved(size, _TO_CELLS) for size in sizes]
