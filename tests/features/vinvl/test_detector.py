@@ -12,7 +12,7 @@ import torch
 
 from tonics.errors import ConfigError, InputError, MissingAsset
 from tonics.features.detector import Undescribed, load_detector
-from tonics.features.vinvl import VinVL, VinVLConfig
+from tonics.features.vinvl import VinVL, VinVLConfig, preprocess
 from tonics.features.vinvl import detector as module
 from tonics.features.vinvl.answer import stored
 from tonics.features.vinvl.exact import exact_float32
@@ -123,6 +123,25 @@ def test_groups_as_a_gpu_computes_them(small, photo, monkeypatch):
         np.testing.assert_array_equal(found[k].labels, expected[k].labels)
         np.testing.assert_allclose(found[k].boxes, expected[k].boxes, atol=1e-2)
     assert found[3].boxes.tolist() == [[0, 0, 20, 20]]
+
+
+def test_a_lazily_opened_photo_is_read_before_threads_resize_it(
+    small, photo, same, tmp_path, monkeypatch
+):
+    as_image(photo(0, 100, 130)).save(tmp_path / "photo.png")
+    (expected,) = small([Image.open(tmp_path / "photo.png")])
+    lazy, resize, unread = Image.open(tmp_path / "photo.png"), preprocess.resized_pixels, []
+
+    def noted(image, config):
+        unread.append(bool(image.tile))  # what is still to be decoded
+        return resize(image, config)
+
+    monkeypatch.setattr(module, "on_cpu", lambda device: False)
+    monkeypatch.setattr(preprocess, "resized_pixels", noted)
+    first, second = small([lazy, lazy])
+    assert unread == [False, False]
+    np.testing.assert_array_equal(first.labels, expected.labels)
+    same(second, first)
 
 
 def test_similar_shapes_share_a_batch():
