@@ -7,6 +7,7 @@ import shutil
 from ..errors import InputError, StaleInput, WouldDiscard
 from .dataset import Dataset
 from .engines import Engine, open_engine
+from .engines.machine import check_device
 from .forecast import Forecast, Hands, forecast
 from .graph import with_inputs
 from .progress import Progress
@@ -40,7 +41,8 @@ def bring_up(
     _check_before_work(stages, rebuild)
     if not stages:
         return
-    with open_engine(stages[0].dataset.config.runtime, workers) as engine:
+    tell = Progress(quiet=quiet or as_json).tell
+    with open_engine(stages[0].dataset.config.runtime, workers, tell) as engine:
         _bring_up(stages, engine, rebuild=rebuild, asked=asked, as_json=as_json, quiet=quiet)
 
 
@@ -56,9 +58,10 @@ def make_parts(stages: list[Stage], part: str, *, workers: int, as_json: bool, q
         if not stage.parallel:
             raise InputError("--shards", f"{stage.key} is made in one piece", do="leave it out")
     reports = []
+    progress = Progress(quiet=quiet or as_json)
     for stage in stages:
-        with open_engine(stage.dataset.config.runtime, workers) as engine:
-            reports.append(make_part(stage, chosen, engine, Progress(quiet=quiet or as_json)))
+        with open_engine(stage.dataset.config.runtime, workers, progress.tell) as engine:
+            reports.append(make_part(stage, chosen, engine, progress))
         if not as_json:
             print(reports[-1].line(), flush=True)
     if as_json:
@@ -112,6 +115,7 @@ def _check_before_work(stages: list[Stage], rebuild: list[str]) -> None:
         ConfigError, InputError: settings that cannot work. WouldDiscard: as the stage itself would.
     """
     for stage in stages:
+        check_device(stage)
         stage.check()
     guarded = [s for s in stages if s.renewable is not None and s.kind != "train"]
     guarded = [s for s in guarded if s.key not in rebuild]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..artifact import Manifest
 from .dataset import Dataset
-from .engines.machine import worker_count
+from .engines.machine import check_device, worker_count
 from .stage import Stage, manifest_file
 from .stages.ingest import IngestStage
 from .stages.train import TrainStage
@@ -53,7 +53,12 @@ def forecast(
 
     A stage that reads from one that would run is listed with all its rows: whether its own inputs
     change is known only then.
+
+    Raises:
+        InputError: a GPU is asked for that is not there.
     """
+    for stage in stages:
+        check_device(stage)
     found: list[Forecast] = []
     hands = Hands.of(dataset, workers)
     will_run: set[str] = set()
@@ -129,7 +134,7 @@ def _measured(stage: Stage, *, on_gpu: bool) -> Rate | None:
     files = sorted(manifest_file(stage.dataset, stage.key).parent.glob("*.json"))
     made = {f.stem: m for f in files if (m := Manifest.read(f)) is not None}
     merged = made.pop("stage", None)
-    alike = [m for m in made.values() if _device_of(m) == on_gpu and stage.tells_of_cost(m)]
+    alike = [m for m in made.values() if _made_on_gpu(m) == on_gpu and stage.tells_of_cost(m)]
     rows = sum(m.counts["in"] for m in alike)
     if not rows:
         return None
@@ -141,7 +146,7 @@ def _measured(stage: Stage, *, on_gpu: bool) -> Rate | None:
     return Rate(cpu_s=costs["cpu_s"] / rows, wall_s=costs["wall_s"] / rows, bytes=size / rows)
 
 
-def _device_of(made: Manifest) -> bool:
+def _made_on_gpu(made: Manifest) -> bool:
     """Whether a shard was made on a GPU."""
     return bool(made.cost.get("device", "cpu") != "cpu")
 
@@ -161,7 +166,7 @@ class Hands:
         """As ``tonics.toml`` says; a cluster is not asked."""
         runtime = dataset.config.runtime
         workers = workers or runtime.workers
-        if runtime.ray_address:
+        if runtime.engine == "ray" and runtime.ray_address:
             wanted = runtime.device == "cuda"
             return cls(cores=workers or None, gpus=max(1, workers) if wanted else None)
         gpus = _gpus_here() if runtime.device != "cpu" else 0

@@ -12,8 +12,13 @@ from .tables import time_text
 
 Advance = Callable[[int, int], None]  # (rows done now, rows rejected now)
 Reached = Callable[[str, int, int], None]  # (shard, its rows done so far, rejected so far)
+Tell = Callable[[str], None]
 
 _FIRST_LINE_S, _LONGEST_GAP_S = 5.0, 300.0
+
+
+def silent(text: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +108,11 @@ class Progress:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
+
+    def tell(self, text: str) -> None:
+        """Say what one is waiting for."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def task(self, name: str, total: int, unit: str = "rows") -> Iterator[Meter]:

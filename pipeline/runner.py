@@ -91,8 +91,8 @@ def bring_up_to_date(
         LockedError: another run is at it. TooManyRejects: more than the set share was rejected.
         WouldDiscard: finished work would be thrown away and ``rebuild`` was not given.
     """
-    started = time.monotonic()
-    with locked(lock_file(stage.dataset, stage.key), stage.key):
+    started, progress = time.monotonic(), progress or Progress()
+    with locked(lock_file(stage.dataset, stage.key), stage.key), _anew(stage, rebuild):
         _remove_leftovers(stage)
         status = status_of(stage)
         if rebuild:
@@ -106,8 +106,8 @@ def bring_up_to_date(
             shards, fresh = [s.shard for s in status.stale], status.fresh
         drop(manifest_file(stage.dataset, stage.key))
         try:
-            with _engine_of(stage, engine, workers) as chosen:
-                made = _make(stage, shards, chosen, progress or Progress())
+            with _engine_of(stage, engine, workers, progress) as chosen:
+                made = _make(stage, shards, chosen, progress)
         finally:
             _remove_leftovers(stage)  # of workers that were stopped
         manifests = sorted([*fresh, *made], key=lambda m: m.shard)
@@ -181,14 +181,25 @@ def _remove_leftovers(stage: Stage) -> None:
 
 
 @contextlib.contextmanager
-def _engine_of(stage: Stage, engine: Engine | None, workers: int) -> Iterator[Engine]:
+def _anew(stage: Stage, rebuild: bool) -> Iterator[None]:
+    stage.anew = rebuild
+    try:
+        yield
+    finally:
+        stage.anew = False
+
+
+@contextlib.contextmanager
+def _engine_of(
+    stage: Stage, engine: Engine | None, workers: int, progress: Progress
+) -> Iterator[Engine]:
     runtime = stage.dataset.config.runtime
     if not stage.parallel:
         yield LocalEngine(runtime, 1)
     elif engine is not None:
         yield engine
     else:
-        with open_engine(runtime, workers) as own:
+        with open_engine(runtime, workers, progress.tell) as own:
             yield own
 
 

@@ -85,6 +85,7 @@ class Stage:
         parallel: whether several processes may make its shards.
         unit: what its inputs are called where progress is shown.
         uses_device: whether it computes on a GPU where there is one.
+        anew: shards are made even if they are finished: a rebuild.
         advance: ``make`` may call it with the inputs that are done, and rejected, since the last
             call; the sums need not be exact, what ``make`` returns is.
     """
@@ -99,14 +100,17 @@ class Stage:
     max_rejected: float = 1.0
 
     def __init__(self, dataset: Dataset, name: str = "") -> None:
-        self.dataset, self.name = dataset, name
+        self.dataset, self.name, self.anew = dataset, name, False
         self.advance: Advance = lambda rows, rejected: None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"dataset": self.dataset, "name": self.name}  # caches stay behind
+        kept = ("dataset", "name", "anew")  # caches stay behind
+        return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        anew = state.pop("anew")
         self.__init__(**state)  # type: ignore[misc]
+        self.anew = anew
 
     @property
     def key(self) -> str:
@@ -143,6 +147,12 @@ class Stage:
         """Everything that decides the shard's content, by name, JSON values only."""
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """Load what ``make`` needs, once a process, so that what is missing shows in time.
+
+        An older shard is still whole at that moment; from ``make`` on it counts no more.
+        """
+
     def make(self, shard: Shard) -> Made:
         """Make one shard, atomically; called in any process, in any order."""
         raise NotImplementedError
@@ -170,6 +180,13 @@ class Stage:
 def manifest_file(dataset: Dataset, key: str, shard: str = "stage") -> Path:
     """Where the manifest of a shard, or of the whole stage, lies."""
     return dataset.state / "manifests" / key / f"{shard}.json"
+
+
+def shard_manifests(dataset: Dataset, key: str) -> list[Manifest]:
+    """The manifests of a stage's finished shards, by name; those that cannot be read are not."""
+    files = sorted(manifest_file(dataset, key).parent.glob("*.json"))
+    made = (Manifest.read(file) for file in files if file.stem != "stage")
+    return [manifest for manifest in made if manifest is not None]
 
 
 def require_done(dataset: Dataset, key: str) -> Manifest:

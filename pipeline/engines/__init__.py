@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from ...artifact import Manifest
 from ...errors import MissingAsset
 from ..config import Runtime
-from ..progress import Reached
+from ..progress import Reached, Tell, silent
 from ..stage import Shard, Stage
 
-# name -> (module, class); the class takes (runtime settings, number of workers or 0)
+# name -> (module, class); the class takes (runtime settings, number of workers or 0, tell)
 ENGINES = {"local": (".local", "LocalEngine"), "ray": (".ray", "RayEngine")}
 
 
@@ -43,11 +43,12 @@ class Engine(Protocol):
 
 
 @contextlib.contextmanager
-def open_engine(runtime: Runtime, workers: int = 0) -> Iterator[Engine]:
+def open_engine(runtime: Runtime, workers: int = 0, tell: Tell = silent) -> Iterator[Engine]:
     """The engine that ``tonics.toml`` names, for the length of the block.
 
     Args:
         workers: processes; 0 as ``tonics.toml`` says.
+        tell: told in a few words what one is waiting for.
 
     Raises:
         MissingAsset: its package is not installed. ConfigError: it cannot do what is asked.
@@ -61,7 +62,7 @@ def open_engine(runtime: Runtime, workers: int = 0) -> Iterator[Engine]:
         found = f"the package {runtime.engine} is not installed"
         do = f"pip install 'tonics[{runtime.engine}]'"
         raise MissingAsset(f"engine {runtime.engine!r}", found, do=do) from error
-    engine: Engine = kind(runtime, workers or runtime.workers)
+    engine: Engine = kind(runtime, workers or runtime.workers, tell)
     try:
         yield engine
     finally:

@@ -12,10 +12,11 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from ... import __version__
 from ...artifact import Manifest
 from ...errors import InputError, TonicsError
 from ..config import CONFIG_NAME
-from ..lock import lock_file
+from ..lock import Presence
 from ..progress import Reached
 from ..stage import Shard, Stage
 from .work import make_shard
@@ -34,17 +35,20 @@ class ShardMaker:
     def __init__(self, stage: Stage) -> None:
         self.stage, self._reached = stage, ("", 0, 0)
 
-    def hello(self, proof: str) -> None:
-        """Make sure that this machine sees the driver's dataset folder.
+    def hello(self, driver: Presence, version: str) -> None:
+        """Make sure that this machine sees the driver's dataset folder, and has its tonics.
 
         Raises:
-            InputError: it sees none, or another one.
+            InputError: it sees none, or another one, or has another version.
         """
         root, node = self.stage.dataset.root, ray.util.get_node_ip_address()
+        if version != __version__:
+            found = f"tonics {__version__} on machine {node}, and {version} where the run began"
+            raise InputError("engine 'ray'", found, do="install the same on every machine")
         do = "put it on a file system that all machines mount at the same place"
         if not (root / CONFIG_NAME).is_file():
             raise InputError(root, f"the folder is not there on machine {node}", do=do)
-        if proof != _proof(self.stage):
+        if not driver.seen_in(self.stage.dataset):
             raise InputError(root, f"machine {node} sees another folder of that name", do=do)
 
     def make(self, shard: Shard) -> Manifest:
@@ -65,15 +69,17 @@ Outcome = Manifest | BaseException | None  # None: a worker is ready for its fir
 class Crew:
     """The actors of one stage: who is starting, who is making which shard."""
 
-    def __init__(self, stage: Stage, options: dict[str, Any], reached: Reached) -> None:
-        self.stage, self.reached = stage, reached
+    def __init__(
+        self, stage: Stage, options: dict[str, Any], driver: Presence, reached: Reached
+    ) -> None:
+        self.stage, self.driver, self.reached = stage, driver, reached
         self.maker: Any = ray.remote(**options)(ShardMaker)
         self.sent = ray.put(stage)
-        self.proof = _proof(stage)
         self.starting: dict[Any, Any] = {}  # answer to come -> worker
         self.making: dict[Any, tuple[Any, Shard]] = {}
         self.asked: dict[Any, Any] = {}  # answer how far it is -> worker
         self.idle: list[Any] = []
+        self.known: set[Any] = set()  # workers that were ready once
         self.workers: list[Any] = []
         self.deaths: Counter[str] = Counter()
         self.failed_starts = 0
@@ -84,27 +90,32 @@ class Crew:
         for _ in range(count):
             worker = self.maker.remote(self.sent)
             self.workers.append(worker)
-            self.starting[worker.hello.remote(self.proof)] = worker
+            self._greet(worker)
 
-    def another(self, shard: Shard, error: RayError) -> Any | None:
-        """A worker in place of one that died at a shard; None when one has to start first.
+    def replace(self, shard: Shard, error: RayError) -> None:
+        """Have another worker get ready in place of one that died at a shard.
+
+        One that has been idle may have died meanwhile: it is greeted first, so that its death is
+        not taken for the shard's doing.
 
         Raises:
             TonicsError: the shard has killed too many.
         """
         self.deaths[shard.name] += 1
         if self.deaths[shard.name] >= _DEATHS:
-            found = f"its worker died {_DEATHS} times: {_why(error)}"
+            found = f"its worker died {_DEATHS} times: {why(error)}"
             do = "often it is memory: fewer workers or smaller shards need less; see Ray's logs"
             raise TonicsError(f"{self.stage.key}, shard {shard.name}", found, do=do)
         if self.idle:
-            return self.idle.pop()
-        self.hire(1)
-        return None
+            self._greet(self.idle.pop())
+        else:
+            self.hire(1)
+
+    def _greet(self, worker: Any) -> None:
+        self.starting[worker.hello.remote(self.driver, __version__)] = worker
 
     def give(self, worker: Any, shard: Shard) -> None:
         """Have a worker make a shard."""
-        self.reached(shard.name, 0, 0)
         self.making[worker.make.remote(shard)] = (worker, shard)
 
     def wait(self) -> Iterator[tuple[Any, Shard | None, Outcome]]:
@@ -121,33 +132,40 @@ class Crew:
             try:
                 outcome = ray.get(answer)
                 self.failed_starts = 0
+                self.known.add(worker)
             except RayTaskError as error:
-                outcome = error.cause
+                outcome = cause_of(error, self.stage.key)
             except RayError as error:
                 self._bury(worker)
                 if starting:
-                    self._start_another(error)
+                    self._start_another(error, count=worker not in self.known)
                     continue
                 outcome = error
             yield worker, shard, outcome
 
     def dismiss(self) -> None:
-        """End all workers; whoever was at work is waited for until it is gone."""
+        """End all workers; whoever was at work is waited for until it is gone.
+
+        Without a word where Ray itself is gone: what happened before is what counts.
+        """
         for worker in self.workers:
-            ray.kill(worker)
-        if self.making:
-            ray.wait([*self.making], num_returns=len(self.making), timeout=_GONE_S)
+            with contextlib.suppress(RayError):
+                ray.kill(worker)
+        with contextlib.suppress(RayError):
+            if self.making:
+                ray.wait([*self.making], num_returns=len(self.making), timeout=_GONE_S)
 
     def _bury(self, worker: Any) -> None:
         """Make sure that a worker which seems dead is."""
         self.workers.remove(worker)
-        ray.kill(worker)
+        with contextlib.suppress(RayError):
+            ray.kill(worker)
 
-    def _start_another(self, error: RayError) -> None:
-        self.failed_starts += 1
+    def _start_another(self, error: RayError, *, count: bool) -> None:
+        self.failed_starts += count
         if self.failed_starts >= _DEATHS:
             do = "is the same tonics installed on every machine?"
-            raise TonicsError("engine 'ray'", f"workers do not start: {_why(error)}", do=do)
+            raise TonicsError("engine 'ray'", f"workers do not start: {why(error)}", do=do)
         self.hire(1)
 
     def _mention_waiting(self) -> None:
@@ -177,14 +195,17 @@ class Crew:
                 self.reached(name, rows, rejected)
 
 
-def _why(error: RayError) -> str:
+def cause_of(error: RayTaskError, where: str) -> BaseException:
+    """What a stage raised; Ray has only its text where it could not be sent."""
+    cause = error.cause
+    if isinstance(cause, BaseException) and not isinstance(cause, RayError):
+        return cause
+    told = [line.strip() for line in str(cause or error).splitlines() if line.strip()]
+    return TonicsError(where, f"a worker failed: {told[-1][:300]}")
+
+
+def why(error: RayError) -> str:
     """Ray's reason without the advice that follows it."""
     lines = [line.strip() for line in str(error).splitlines()]
     told = next((line for line in lines if "dead because" in line or "Error" in line), lines[0])
     return told.partition("Some common causes")[0].strip()[:300]
-
-
-def _proof(stage: Stage) -> str:
-    """What only the folder that the driver works on holds: who has locked the stage, since when."""
-    path = lock_file(stage.dataset, stage.key)
-    return path.read_text() if path.is_file() else ""

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from ...artifact import Manifest
 from ...errors import TonicsError
 from ..config import Runtime
-from ..progress import Reached
+from ..progress import Reached, Tell, silent
 from ..stage import Shard, Stage
 from .machine import device_of, one_thread_each, worker_count
 from .work import make_shard
@@ -35,7 +35,7 @@ class LocalEngine:
         workers: 1: this process. 0: a process a core, and where a GPU computes this one alone.
     """
 
-    def __init__(self, runtime: Runtime, workers: int) -> None:
+    def __init__(self, runtime: Runtime, workers: int, tell: Tell = silent) -> None:
         self.workers = workers
 
     def map(self, stage: Stage, shards: Sequence[Shard], reached: Reached) -> Iterator[Manifest]:

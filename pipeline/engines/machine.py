@@ -5,8 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from ...errors import InputError
 from ..dataset import Dataset
+
+if TYPE_CHECKING:
+    from ..stage import Stage
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -24,6 +29,24 @@ def device_of(dataset: Dataset) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_device(stage: Stage) -> None:
+    """Make sure that there is the GPU that ``tonics.toml`` asks for, where this process needs it.
+
+    Raises:
+        InputError: there is none, or not so many.
+    """
+    runtime = stage.dataset.config.runtime
+    kind, _, number = runtime.device.partition(":")
+    if kind != "cuda" or not stage.uses_device or (runtime.engine == "ray" and stage.parallel):
+        return  # Ray counts the GPUs of its machines
+    import torch
+
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= there:
+        found = f"{runtime.device!r} for {stage.key}, and torch finds {there or 'no'} GPUs here"
+        raise InputError("runtime.device", found, expected="'auto', 'cpu' or a GPU that is there")
 
 
 @contextlib.contextmanager

@@ -22,12 +22,15 @@ from ray.exceptions import RayError
 from ...artifact import Manifest
 from ...errors import ConfigError, InputError, TonicsError
 from ..config import Runtime
-from ..progress import Reached
+from ..lock import presence
+from ..progress import Reached, Tell, silent
 from ..stage import Shard, Stage
-from .crew import Crew
+from .crew import Crew, why
+from .local import LocalEngine
 from .machine import one_thread_each, worker_count
 
 _STORE_BYTES = 100 << 20  # only paths and counts travel
+_WORTH_CPU_S = 10.0  # a Ray of our own, and its workers, take longer to start
 
 
 class RayEngine:
@@ -36,42 +39,56 @@ class RayEngine:
     Args:
         runtime: ``ray_address`` names a cluster; without one Ray is started on this machine.
         workers: the most actors; 0: one a core or one a GPU.
+        tell: told what one is waiting for.
 
     Raises:
         ConfigError: a single GPU was asked for by number.
     """
 
-    def __init__(self, runtime: Runtime, workers: int) -> None:
+    def __init__(self, runtime: Runtime, workers: int, tell: Tell = silent) -> None:
         if ":" in runtime.device:
             found, do = f"{runtime.device!r} with engine = 'ray'", "Ray shares the GPUs out"
             raise ConfigError("runtime.device", found, expected="'auto', 'cpu' or 'cuda'", do=do)
-        self.runtime, self.workers, self._started = runtime, workers, False
+        self.runtime, self.workers, self.tell, self._started = runtime, workers, tell, False
 
     def map(self, stage: Stage, shards: Sequence[Shard], reached: Reached) -> Iterator[Manifest]:
         """Make shards and yield their manifests as they finish.
 
         Raises:
             TonicsError: as the stage does; a shard killed its actor three times; actors do not
-                start; a machine does not see the dataset folder.
+                start; a machine does not see the dataset folder; Ray itself is gone.
         """
         if not shards:
             return
+        if not ray.is_initialized() and _is_little(stage, shards):
+            yield from LocalEngine(self.runtime, 1).map(stage, shards, reached)
+            return
         with _interruptible():
             self._connect()
-            yield from self._map(stage, shards, reached)
+            try:
+                yield from self._map(stage, shards, reached)
+            except RayError as error:
+                do = "is it up ('ray status')? run again: what is finished is kept"
+                raise TonicsError("engine 'ray'", f"Ray is gone: {why(error)}", do=do) from error
 
     def _map(self, stage: Stage, shards: Sequence[Shard], reached: Reached) -> Iterator[Manifest]:
-        crew = Crew(stage, self._options(stage), reached)
+        with presence(stage.dataset) as driver:
+            crew = Crew(stage, self._options(stage), driver, reached)
+            yield from self._supervise(crew, shards)
+
+    def _supervise(self, crew: Crew, shards: Sequence[Shard]) -> Iterator[Manifest]:
         waiting, failure = deque(shards), None
         try:
-            crew.hire(min(self._count(stage), len(shards)))
+            crew.hire(min(self._count(crew.stage), len(shards)))
             while waiting or crew.making:
                 for worker, shard, outcome in crew.wait():
                     if isinstance(outcome, Manifest):
                         yield outcome
                     elif isinstance(outcome, RayError) and shard is not None:
-                        worker = crew.another(shard, outcome)
-                        waiting.appendleft(shard)
+                        worker = None  # dead
+                        if failure is None:
+                            waiting.appendleft(shard)
+                            crew.replace(shard, outcome)
                     elif outcome is not None:
                         failure = failure or outcome
                         waiting.clear()
@@ -93,6 +110,8 @@ class RayEngine:
     def _connect(self) -> None:
         if ray.is_initialized():
             return
+        address = self.runtime.ray_address
+        self.tell(f"connecting to Ray at {address} ..." if address else "starting Ray ...")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         quiet: dict[str, Any] = {
             "log_to_driver": False,
@@ -100,7 +119,6 @@ class RayEngine:
             "configure_logging": False,
         }
         logging.getLogger("ray").setLevel(logging.ERROR)
-        address = self.runtime.ray_address
         try:
             with _own_signals(), one_thread_each():
                 if address:
@@ -135,6 +153,12 @@ class RayEngine:
             raise InputError("engine 'ray'", "device = 'cuda', and Ray sees no GPU", do=do)
         num_gpus = 1 if wanted and gpus else 0
         return {"num_cpus": 1, "num_gpus": num_gpus, "max_restarts": 0, "max_concurrency": 2}
+
+
+def _is_little(stage: Stage, shards: Sequence[Shard]) -> bool:
+    """Whether work is done here before a Ray has started; what may want a GPU is not."""
+    rows, each_s = sum(shard.rows for shard in shards), stage.estimate.cpu_s
+    return not stage.uses_device and 0 < rows * each_s < _WORTH_CPU_S
 
 
 @contextlib.contextmanager

@@ -24,9 +24,10 @@ def make_shard(stage: Stage, shard: Shard, reached: Reached) -> Manifest:
         LockedError: somebody else is making it and does not come to an end.
     """
     lock = shard_lock(stage.dataset, stage.key, shard.name)
-    with claimed(lock, f"{stage.key}, shard {shard.name}") as waited:
-        if waited and (made := fresh_manifest(stage, shard)):
-            return made  # by the one we waited for
+    with claimed(lock, f"{stage.key}, shard {shard.name}"):
+        if not stage.anew and (made := fresh_manifest(stage, shard)):
+            return made  # by another part, or a worker of a killed run
+        stage.prepare()  # before anything is given up, and before time is counted
         reached(shard.name, 0, 0)
         stage.advance = _adding(shard.name, reached)
         return _make(stage, shard)

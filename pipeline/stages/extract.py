@@ -124,6 +124,10 @@ class ExtractStage(Stage):
             },
         }
 
+    def prepare(self) -> None:
+        with torch_threads(1):
+            assert getattr(self.detector, "model", self.detector)  # VinVL loads its weights here
+
     def make(self, shard: Shard) -> Made:
         start, stop = shard.work
         rows = self.images.slice(start, stop - start).to_pylist()

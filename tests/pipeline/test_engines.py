@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import itertools
 import multiprocessing
 import os
@@ -20,10 +22,10 @@ from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.engines.local import LocalEngine
 from tonics.pipeline.engines.work import make_shard
 from tonics.pipeline.graph import stages_of
-from tonics.pipeline.lock import claimed, lock_file, locked, shard_lock
+from tonics.pipeline.lock import claimed, is_locked, lock_file, locked, shard_lock
 from tonics.pipeline.progress import Meter, Pace, Progress
 from tonics.pipeline.runner import Part, Report, bring_up_to_date, make_part
-from tonics.pipeline.stage import Made, Reject, Shard, Stage, row_shards
+from tonics.pipeline.stage import Made, Reject, Shard, Stage, manifest_file, row_shards
 from tonics.pipeline.staleness import status_of
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -44,6 +46,10 @@ class Steps(Stage):
 
     def identity(self, shard: Shard) -> dict[str, Any]:
         return {"rows": shard.name}
+
+    def prepare(self) -> None:
+        if (self.dataset.root / "unprepared").exists():
+            raise InputError("model.pth", "is damaged")
 
     def make(self, shard: Shard) -> Made:
         output = self.folder / f"{shard.name}.txt"
@@ -156,11 +162,32 @@ def test_extraction_advances_with_every_batch_of_the_detector(
     stage = stages_of(Dataset.open(copy))["extract/grid"]
     steps: list[tuple[str, int, int]] = []
     (copy / "images/003.png").write_bytes(b"no image")
+    manifest_file(stage.dataset, stage.key, "00000").unlink()
     detector = stage.detector  # type: ignore[attr-defined]
     monkeypatch.setattr(detector, "batch_size", 4)
     made = make_shard(stage, stage.shards()[0], lambda *said: steps.append(said))
     assert steps == [("00000", done, int(done > 0)) for done in (0, 4, 8, 12, 16)]
     assert (made.counts["in"], sum(made.counts["rejected"].values())) == (16, 1)
+
+
+def test_a_pace_leaves_out_what_it_took_to_get_ready(
+    stage: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Pace] = []
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    meter = Meter(12, "letters", seen.append)
+
+    def prepare() -> None:
+        nonlocal now
+        now += 60
+
+    stage.prepare = prepare  # type: ignore[method-assign]
+    for shard in stage.shards():
+        make_shard(stage, shard, meter.reached)
+        now += 1
+        if shard.name == "00000":
+            assert seen[-1].elapsed_s == 0
 
 
 # -- one maker a shard
@@ -194,6 +221,31 @@ def test_a_shard_that_another_makes_is_waited_for_and_not_made_twice(
     assert isinstance(made, Manifest)
     assert (stage.folder / "00000.txt").read_text() == str(elsewhere.pid)
     assert not shard_lock(stage.dataset, stage.key, "00000").exists()
+
+
+def test_a_shard_that_another_finished_is_not_made_again(stage: Steps) -> None:
+    _make_first(stage.dataset.root)
+    first = manifest_file(stage.dataset, stage.key, "00000").stat().st_mtime_ns
+    make_shard(stage, stage.shards()[0], lambda *said: None)
+    assert manifest_file(stage.dataset, stage.key, "00000").stat().st_mtime_ns == first
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_rebuild_makes_what_is_finished_and_keeps_it_until_its_maker_is_ready(
+    stage: Steps, workers: int
+) -> None:
+    bring_up_to_date(stage, workers=workers)
+    files = {p: p.read_bytes() for p in stage.dataset.root.rglob("0*") if p.suffix != ".lock"}
+    assert len(files) >= 6
+    (stage.dataset.root / "unprepared").touch()
+    with pytest.raises(InputError, match="damaged"):
+        bring_up_to_date(stage, workers=workers, rebuild=True)
+    assert {p: p.read_bytes() for p in files} == files
+    assert bring_up_to_date(stage, workers=workers).made == 0
+    (stage.dataset.root / "unprepared").unlink()
+    before = {p: p.stat().st_mtime_ns for p in files}
+    assert bring_up_to_date(stage, workers=workers, rebuild=True).made == 3
+    assert all(p.stat().st_mtime_ns > ns for p, ns in before.items())
 
 
 def test_the_shard_of_a_maker_that_dies_is_taken_over(
@@ -243,12 +295,32 @@ def test_parts_are_made_apart_and_finished_by_a_plain_run(stage: Steps) -> None:
 
 def test_parts_share_a_stage_and_a_plain_run_does_not(stage: Steps) -> None:
     lock = lock_file(stage.dataset, stage.key)
+    lock.parent.mkdir(parents=True)
+    lock.write_text('{"pid": 1, "host": "of a killed run", "since": "then"}')
     with locked(lock, "another part", shared=True):
         assert _part(stage, "1/3").made == 1
-        with pytest.raises(LockedError, match="another run is at work"):
+        with pytest.raises(LockedError, match=r"at work on it \(parts of it are being made, with"):
             bring_up_to_date(stage)
     with locked(lock, "a plain run"), pytest.raises(LockedError, match="another run is at work"):
         _part(stage, "2/3")
+
+
+def test_a_lock_that_was_given_up_names_nobody(stage: Steps) -> None:
+    lock = lock_file(stage.dataset, stage.key)
+    with contextlib.suppress(InputError), locked(lock, "a run that fails"):
+        assert str(os.getpid()) in lock.read_text()
+        raise InputError("x", "y")
+    assert lock.read_text() == ""
+
+
+def test_a_glance_at_a_lock_refuses_no_run(stage: Steps) -> None:
+    lock = lock_file(stage.dataset, stage.key)
+    lock.parent.mkdir(parents=True)
+    glance = os.open(lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(glance, fcntl.LOCK_SH)  # as 'tonics status' does
+    threading.Timer(0.1, os.close, [glance]).start()
+    with locked(lock, "a run"):
+        assert is_locked(lock)
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/2/3", "-1/2", ""])

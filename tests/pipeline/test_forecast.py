@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tonics.errors import InputError
 from tonics.features.grid import GridDetector
 from tonics.pipeline.build import forecast_notes
 from tonics.pipeline.config import Features, Runtime
@@ -78,6 +79,32 @@ def test_a_forecast_for_a_gpu_is_honest(fresh: Callable[..., Dataset]) -> None:
     told = _extract(dataset)
     assert told.gpu_s == pytest.approx(24 * manifest.cost["wall_s"] / 16)
     assert told.wall_s == pytest.approx((told.gpu_s or 0) / 2)  # two shards: two of the four
+
+
+def test_the_address_of_a_cluster_counts_only_with_the_engine_ray(
+    fresh: Callable[..., Dataset],
+) -> None:
+    assert Hands.of(fresh(engine="ray", ray_address="auto", device="cpu")).cores is None
+    here = Hands.of(fresh(ray_address="auto", device="cpu", workers=3))
+    assert (here.cores, here.gpus) == (3, None)
+
+
+def test_a_gpu_that_is_not_there_is_said_beforehand(
+    fresh: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(InputError, match=rf"'{device}' for extract/grid, and torch finds no G"):
+            _extract(fresh(device=device))
+    dataset = fresh(device="cuda")
+    assert forecast(dataset, [stages_of(dataset)["ingest"]]) == []  # needs none
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match="torch finds 1 GPUs here"):
+        _extract(fresh(device="cuda:1"))
+    assert _extract(fresh(device="cuda")).key == "extract/grid"
 
 
 def test_a_disk_that_is_too_small_is_said_beforehand(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,17 +14,20 @@ from pathlib import Path
 
 import pytest
 
+from tonics import __version__
 from tonics.artifact import Manifest
 from tonics.errors import ConfigError, InputError, MissingAsset, TonicsError
 from tonics.pipeline.config import Config, Runtime
 from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.engines import open_engine
 from tonics.pipeline.graph import stages_of
+from tonics.pipeline.lock import lock_file, locked, presence
 from tonics.pipeline.progress import Meter
 from tonics.pipeline.runner import bring_up_to_date
 from tonics.pipeline.verify import verify_dataset
 
 ray = pytest.importorskip("ray")
+RaySystemError = pytest.importorskip("ray.exceptions").RaySystemError
 
 SLOW_STAGE = '''
 """A stage whose shards take their time, and kill their makers when told to."""
@@ -52,8 +56,15 @@ class Slow(Stage):
                 self.advance(1, row % 2)
             if (self.dataset.root / f"kill-{shard.name}").exists():
                 os.kill(os.getpid(), signal.SIGKILL)
+            if (self.dataset.root / f"die-beside-{shard.name}").exists():
+                while not (self.dataset.root / "failed").exists():
+                    time.sleep(0.01)
+                time.sleep(1)  # until the driver has heard of the failure
+                os.kill(os.getpid(), signal.SIGKILL)
             if (self.dataset.root / f"fail-{shard.name}").exists():
+                (self.dataset.root / "failed").touch()
                 raise InputError(output, "found 'x'", do="mend it")
+            tmp.write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
         return Made(outputs=[output], rows=10)
 '''
 
@@ -75,7 +86,8 @@ def running(stages_folder: Path) -> Iterator[None]:
         patch.syspath_prepend(stages_folder)
         ray.init(
             address="local",
-            num_cpus=2,
+            num_cpus=6,  # as Ray counts: two GPUs that nobody computes on, and room for actors
+            num_gpus=2,
             include_dashboard=False,
             log_to_driver=False,
             object_store_memory=100 << 20,
@@ -86,9 +98,9 @@ def running(stages_folder: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory, draw: Callable[..., Path]) -> Path:
-    """A drawn dataset, ingested, with three shards of images to extract."""
+    """A drawn dataset, ingested, with eight shards of images to extract."""
     folder = draw(tmp_path_factory.mktemp("drawn") / "dataset", images=24)
-    text = (folder / "tonics.toml").read_text().replace("shard_images = 16", "shard_images = 8")
+    text = (folder / "tonics.toml").read_text().replace("shard_images = 16", "shard_images = 3")
     (folder / "tonics.toml").write_text(text)
     bring_up_to_date(stages_of(Dataset.open(folder))["ingest"], workers=1)
     return folder
@@ -138,7 +150,7 @@ def _maker(folder: Path, still_wanted: Callable[[], bool], leftover: Collection[
 def test_actors_give_the_bytes_of_one_process(folder: Path, expected: dict[str, bytes]) -> None:
     stage = stages_of(Dataset.open(folder))["extract/grid"]
     report = bring_up_to_date(stage)
-    assert (report.made, report.counts["out"]) == (3, 24)
+    assert (report.made, report.counts["out"]) == (8, 24)
     assert ray.is_initialized()  # it was not ours to shut down
     _check_complete(folder, expected)
 
@@ -163,7 +175,7 @@ def test_a_killed_actor_is_replaced_and_its_shard_made_again(
     finally:
         watching.clear()
         killer.join()
-    assert report.made == 3
+    assert report.made == 8
     assert len(killed) == 1
     assert killed[0] != os.getpid()
     _check_complete(folder, expected)
@@ -171,17 +183,21 @@ def test_a_killed_actor_is_replaced_and_its_shard_made_again(
 
 @pytest.mark.slow
 def test_a_killed_or_interrupted_driver_is_run_again(
-    folder: Path, expected: dict[str, bytes], command: Callable[..., list[str]]
+    folder: Path, expected: dict[str, bytes], running: None, command: Callable[..., list[str]]
 ) -> None:
     words = command("-C", folder, "run", "extract")
     driver, maker = _start_until_at_work(folder, words)
     os.killpg(driver.pid, signal.SIGINT)  # as Ctrl-C does: children too
     out, err = driver.communicate()
     assert (driver.returncode, out.count("\n")) == (130, 1)  # the line of ingest
-    assert err.startswith("tonics: interrupted; what is finished is kept")
-    assert err.count("\n") == 1
+    waiting, interrupted = err.splitlines()
+    assert waiting == "starting Ray ..."
+    assert interrupted.startswith("tonics: interrupted; what is finished is kept")
     assert list(folder.rglob("*.tmp*")) == []
-    assert not _alive(maker)
+    while _alive(maker):  # a moment, if it was done with its shard
+        time.sleep(0.01)
+    with (folder / "tonics.toml").open("a") as file:  # from here on with what is running
+        file.write(f'ray_address = "{ray.get_runtime_context().gcs_address}"\n')
     driver, _ = _start_until_at_work(folder, words)
     driver.kill()
     driver.communicate()
@@ -190,7 +206,9 @@ def test_a_killed_or_interrupted_driver_is_run_again(
     out, err = driver.communicate()
     assert driver.returncode == 0, err
     assert [line.split()[0] for line in out.splitlines()] == ["ingest", "extract/grid"]
-    assert all("images/" in line for line in err.splitlines())  # nothing of Ray's
+    said = err.splitlines()
+    assert said[0].startswith("connecting to Ray at ")
+    assert all("images/" in line for line in said[1:])  # nothing of Ray's
     _check_complete(folder, expected)
 
 
@@ -236,7 +254,14 @@ def test_a_shard_that_keeps_killing_its_actor_is_one_clear_error(slow) -> None:
     assert bring_up_to_date(slow).counts["out"] == 40
 
 
-def test_an_error_in_an_actor_is_the_stages_own_and_others_are_finished(slow) -> None:
+def test_an_error_in_an_actor_is_the_stages_own_and_others_are_finished(slow, monkeypatch) -> None:
+    kill = ray.kill
+
+    def kill_and_fail(worker: object) -> None:
+        kill(worker)
+        raise RaySystemError("broken pipe")  # which must not hide what happened before
+
+    monkeypatch.setattr(ray, "kill", kill_and_fail)
     (slow.dataset.root / "fail-00001").touch()
     with pytest.raises(InputError, match=r"00001.txt: found 'x'; mend it$"):
         bring_up_to_date(slow)
@@ -261,16 +286,123 @@ def test_an_actor_refuses_another_folder_of_the_same_name(slow) -> None:
     from tonics.pipeline.engines.crew import ShardMaker
 
     maker = ShardMaker(slow)
-    maker.hello("")
-    with pytest.raises(InputError, match="sees another folder of that name; put it on a file sys"):
-        maker.hello("locked by somebody else")
+    with presence(slow.dataset) as driver:
+        maker.hello(driver, __version__)
+        with pytest.raises(InputError, match=rf"tonics {__version__} on machine .*, and 0.0.1 wh"):
+            maker.hello(driver, "0.0.1")
+    another = "sees another folder of that name; put it on a file sys"
+    with pytest.raises(InputError, match=another):
+        maker.hello(driver, __version__)
+    lock = lock_file(slow.dataset, slow.key)
+    with (  # as parts do: what holds a shared lock is the same for all
+        locked(lock, "a part", shared=True),
+        presence(Dataset(slow.dataset.root / "mounted", slow.dataset.config)) as elsewhere,
+        pytest.raises(InputError, match=another),
+    ):
+        maker.hello(elsewhere, __version__)
     (slow.dataset.root / "tonics.toml").unlink()
     with pytest.raises(InputError, match="the folder is not there on machine"):
-        maker.hello("")
+        maker.hello(driver, __version__)
+
+
+def test_a_file_of_a_run_that_was_killed_is_cleared_away(slow) -> None:
+    folder = slow.dataset.state / "locks"
+    with presence(slow.dataset) as other:
+        (folder / "driver-0.lock").write_text("killed")
+        with presence(slow.dataset):
+            assert (folder / other.name).exists()
+            assert not (folder / "driver-0.lock").exists()
+    assert list(folder.iterdir()) == []
+
+
+def test_nothing_is_begun_again_after_a_failure(slow) -> None:
+    (slow.dataset.root / "fail-00001").touch()
+    (slow.dataset.root / "die-beside-00000").touch()
+    with pytest.raises(InputError, match=r"00001.txt: found 'x'; mend it$"):
+        bring_up_to_date(slow)
+    assert list(slow.folder.glob("*.txt")) == []
+
+
+class Odd(Exception):
+    """What cannot be sent to another process."""
+
+    def __reduce__(self) -> str:
+        raise TypeError("not to be pickled")
+
+
+def test_an_error_that_cannot_travel_is_told_and_is_no_death() -> None:
+    from ray.exceptions import RayError, RayTaskError
+
+    from tonics.pipeline.engines.crew import cause_of
+
+    told = RayTaskError("make", "Traceback\nOdd: cannot travel", Odd("cannot travel"))
+    cause = cause_of(told, "slow")
+    assert not isinstance(cause, RayError)
+    assert re.match(r"slow: a worker failed: .*cannot travel", str(cause))
+    sent = cause_of(RayTaskError("make", "Traceback", ValueError("x")), "slow")
+    assert isinstance(sent, ValueError)
+
+
+def test_idle_workers_that_died_are_not_a_shards_doing(slow, monkeypatch) -> None:
+    from tonics.pipeline.engines.crew import Crew
+
+    crews: list[Crew] = []
+    start = Crew.__init__
+
+    def started(crew: Crew, *given: object) -> None:
+        start(crew, *given)
+        crews.append(crew)
+
+    def reached(shard: str, rows: int, rejected: int) -> None:
+        """Once the others are idle: kill them all, then the one at work."""
+        crew = crews[0]
+        if shard == "00000" and rows and len(crew.idle) == 2 and not crew.deaths:
+            for worker in [*crew.idle, *(worker for worker, _ in crew.making.values())]:
+                ray.kill(worker)
+
+    monkeypatch.setattr(Crew, "__init__", started)
+    with open_engine(slow.dataset.config.runtime, workers=3) as engine:
+        made = list(engine.map(slow, slow.shards(), reached))
+    assert len(made) == 4
+    assert crews[0].deaths == {"00000": 1}
+
+
+def test_a_ray_that_is_gone_is_one_clear_error(slow, monkeypatch) -> None:
+    def gone(*given: object, **options: object) -> None:
+        raise RaySystemError("broken pipe")
+
+    monkeypatch.setattr(ray, "wait", gone)
+    with (
+        pytest.raises(TonicsError, match=r"^engine 'ray': Ray is gone: .*broken pipe.*is finished"),
+        open_engine(slow.dataset.config.runtime) as engine,
+    ):
+        list(engine.map(slow, slow.shards(), lambda *said: None))
+
+
+def test_actors_share_the_gpus_that_ray_counts(slow, monkeypatch) -> None:
+    monkeypatch.setattr(type(slow), "uses_device", True)
+    runtime = Runtime(engine="ray", device="cuda")
+    with open_engine(runtime) as engine:
+        assert engine._count(slow) == 2  # type: ignore[attr-defined]
+    with open_engine(runtime, workers=4) as engine:  # the others wait, and are not needed
+        assert engine._options(slow)["num_gpus"] == 1  # type: ignore[attr-defined]
+        assert len(list(engine.map(slow, slow.shards(), lambda *said: None))) == 4
+    assert {p.read_text() for p in slow.folder.glob("*.txt")} <= {"0", "1"}
+    with open_engine(Runtime(engine="ray", device="cpu")) as engine:
+        assert engine._options(slow)["num_gpus"] == 0  # type: ignore[attr-defined]
+
+
+def test_little_work_does_not_start_ray(drawn: Path, monkeypatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda *given, **options: pytest.fail("started"))
+    stage = stages_of(Dataset.open(drawn))["ingest"]
+    with open_engine(Runtime(engine="ray")) as engine:
+        assert len(list(engine.map(stage, stage.shards(), lambda *said: None))) == 1
 
 
 def test_a_gpu_that_ray_does_not_see_is_one_clear_error(slow, monkeypatch) -> None:
     monkeypatch.setattr(type(slow), "uses_device", True)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
     runtime = Runtime(engine="ray", device="cuda")
     with (
         pytest.raises(InputError, match="device = 'cuda', and Ray sees no GPU"),
