@@ -154,7 +154,8 @@ def load_detector(name: str, settings: Mapping[str, Any], device: str = "cpu") -
     """
     if name not in DETECTORS:
         known = ", ".join(repr(known) for known in sorted(DETECTORS))
-        raise ConfigError("detector", repr(name), expected=f"one of {known}")
+        do = "or 'import' in tonics.toml: features that another program extracted"
+        raise ConfigError("detector", repr(name), expected=f"one of {known}", do=do)
     module, function = DETECTORS[name]
     made: Detector = getattr(importlib.import_module(module, __package__), function)(
         settings, device

@@ -173,7 +173,9 @@ def init(
         batch_size=batch_size,
         epochs=epochs,
     )
-    typer.echo(f"wrote {path}; look at it, then: tonics -C {folder} run -n")
+    then = ["ingest", "features import imported FILE"] if features_only else ["run -n"]
+    commands = ", and ".join(f"tonics -C {folder} {command}" for command in then)
+    typer.echo(f"wrote {path}; look at it, then: {commands}")
 
 
 @app.command(rich_help_panel="Start")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InputError
+from ..errors import InputError, TooManyRejects
 
 if TYPE_CHECKING:
     from .dataset import Dataset
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 features_app = typer.Typer(
     no_args_is_help=True,
     help="Import features of other programs, export ours.\n\n"
-    "Example: tonics -C my-dataset features import vinvl features.tsv",
+    "Example: tonics -C my-dataset features import imported features.tsv",
 )
 
 
@@ -79,10 +79,10 @@ def import_(
     The format is recognised by the first line. An import that was stopped goes on when the same
     command is run again.
 
-    Example: tonics -C my-dataset features import vinvl predictions.tsv --vocabulary labels.json
+    Example: tonics -C my-dataset features import imported predictions.tsv --vocabulary labels.json
     """
     from .build import bring_up
-    from .importing import survey_files
+    from .importing import survey_files, with_advice
     from .matching import RULES
     from .surveyor import Wanted
 
@@ -104,7 +104,12 @@ def import_(
         replace_all=replace,
         quiet=quiet or as_json,
     )
-    bring_up([stage], rebuild=[], asked=[stage.key], workers=workers, as_json=as_json, quiet=quiet)
+    try:
+        bring_up(
+            [stage], rebuild=[], asked=[stage.key], workers=workers, as_json=as_json, quiet=quiet
+        )
+    except TooManyRejects as error:
+        raise with_advice(error, wanted) from error
 
 
 @features_app.command("export")
@@ -124,7 +129,7 @@ def export(
 
     features.tsv, predictions.tsv, their .lineidx, and imageid2idx.json.
 
-    Example: tonics -C my-dataset features export vinvl oscar/ --ids number
+    Example: tonics -C my-dataset features export imported oscar/ --ids number
     """
     from .importing import export_features
     from .tables import size_text

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from ..artifact import atomic_folder
-from ..errors import ConfigError, InputError, StaleInput, WouldDiscard
+from ..artifact import Manifest, atomic_folder
+from ..errors import ConfigError, InputError, StaleInput, TooManyRejects, WouldDiscard
 from ..features.formats.export import export_oscar
+from ..features.schema import INDEX_NAME
 from .config import CONFIG_NAME, IMPORTED
 from .dataset import Dataset
 from .lock import lock_file, locked
 from .matching import number_of, stem_of
 from .progress import Progress
+from .stage import manifest_file
 from .stages.extract import load_store
 from .stages.imported import ImportStage, survey_file
 from .survey import Survey
@@ -58,6 +60,7 @@ def survey_files(
         if survey is None:
             if not append and not replace_all:
                 _refuse_to_replace(stage, before)
+                before = None
             survey = make_survey(dataset, name, wanted, before, Progress(quiet=quiet))
         survey.write(file)
     return ImportStage(dataset, name)
@@ -76,16 +79,30 @@ def _check_config(dataset: Dataset, name: str) -> None:
 
 
 def _refuse_to_replace(stage: ImportStage, before: Survey | None) -> None:
-    if before is not None:
+    """Refuse to forget features; an import that brought none, whatever it read, is no loss."""
+    if before is not None and (held := _images_held(stage)):
         names = ", ".join(source.name for source in before.sources[:5])
-        found = (
-            f"holds {before.used.num_rows:,} images of {names}, read otherwise or of other files"
-        )
+        found = f"holds {held:,} images of {names}, read otherwise or of other files"
         do = "--append adds to them, --replace forgets them"
         raise WouldDiscard(stage.folder, found, do=do)
-    if any(stage.folder.glob("[0-9]*.arrow")):
+    if before is None and any(stage.folder.glob("[0-9]*.arrow")):
         found = "holds features that no import made"
         raise WouldDiscard(stage.folder, found, do="--replace forgets them, or choose another name")
+
+
+def _images_held(stage: ImportStage) -> int:
+    """How many images there are in the finished shards of an import."""
+    files = manifest_file(stage.dataset, stage.key).parent.glob("[0-9]*.json")
+    return sum(made.counts["out"] for made in map(Manifest.read, files) if made is not None)
+
+
+def with_advice(error: TooManyRejects, wanted: Wanted) -> TooManyRejects:
+    """The same error, naming the vocabulary where that may be what is wrong."""
+    if "not in the vocabulary" not in error.found:
+        return error
+    vocabulary = wanted.vocabulary or "the file that --vocabulary names"
+    do = f"see whether {vocabulary} is the vocabulary of these features; {error.do}"
+    return TooManyRejects(error.where, error.found, expected=error.expected, do=do)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +133,7 @@ def export_features(
         raise InputError(folder, "is a file", expected="a folder")
     if folder.is_dir() and any(folder.iterdir()) and not replace_all:
         raise WouldDiscard(folder, "is not empty", do="choose another, or --replace it")
+    _require_index(dataset, name)
     store, images = load_store(dataset, name), dataset.images()
     images = images.filter(pc.not_equal(images.column("content_hash"), ""))
     names = zip(*(images.column(c).to_pylist() for c in ("image", "image_id")), strict=True)
@@ -123,3 +141,14 @@ def export_features(
     with atomic_folder(folder.resolve()) as tmp:
         count = export_oscar(store, tmp, named, geometry=geometry)
     return Exported(images=count, bytes=sum(f.stat().st_size for f in folder.iterdir()))
+
+
+def _require_index(dataset: Dataset, name: str) -> None:
+    """Refuse an imported feature set that is not there, or not whole, in words that help."""
+    stage = ImportStage(dataset, name)
+    if dataset.config.features[name].detector != IMPORTED or (stage.folder / INDEX_NAME).exists():
+        return
+    if survey_file(dataset, name).exists():
+        raise StaleInput(stage.folder, "has no index", do=f"run 'tonics run {stage.key}'")
+    do = f"run 'tonics features import {name} FILE'"
+    raise StaleInput(f"features.{name}", "nothing imported yet", do=do)

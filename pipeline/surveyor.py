@@ -336,7 +336,11 @@ class _Surveyor:
             raise InputError(file, found, do="leave --vocabulary out")
         if not row.width and not pc.max(lines.column("width")).as_py():
             found = "does not say how large its images are, and images.parquet does not know"
-            raise InputError(file, found, do="give an hw.tsv with --sizes")
+            do = "give an hw.tsv with --sizes"
+            if self.family.mate and mate_of(file, self.family) is None:
+                beside = self.family.mate.path(file).name
+                found, do = f"{found}; there is no {beside} beside it", f"put it there, or {do}"
+            raise InputError(file, found, do=do)
 
 
 def _names(wanted: Wanted, before: Survey | None, family: FeatureFormat) -> Names:

@@ -26,6 +26,8 @@ FORMATS: dict[str, FeatureFormat] = {
     "lxmert": lxmert.FORMAT,
     "vinvl_fe": vinvl_fe.FORMAT,
 }
+_LOOKED_AT = 4096  # bytes of a file's start
+_BINARY = frozenset(range(9)) | frozenset(range(14, 32))  # control characters no text has
 
 
 def format_of(path: Path, name: str = "auto") -> str:
@@ -38,15 +40,19 @@ def format_of(path: Path, name: str = "auto") -> str:
         raise InputError("--format", repr(name), expected=f"auto, {', '.join(FORMATS)}")
     if not path.is_file():
         raise InputError(path, "no such feature file")
-    if name != "auto":
-        return name
     with path.open("rb") as file:
+        _check_text(path, file.read(_LOOKED_AT))
+        if name != "auto":
+            return name
+        file.seek(0)
         first = file.readline(MAX_LINE)
     columns = columns_of(first)
     for known, family in FORMATS.items():
         if family.matches(columns):
             return known
-    raise InputError(path, _puzzle(first, columns), expected=_families(), do=_advice(path))
+    raise InputError(
+        path, _puzzle(columns), expected=f"one of {', '.join(FORMATS)}", do=_advice(path)
+    )
 
 
 def mate_of(path: Path, family: FeatureFormat) -> Path | None:
@@ -129,20 +135,23 @@ class Mates:
         return None if found is None else columns_of(self._reader.read(*found))
 
 
-def _puzzle(first: bytes, columns: list[bytes]) -> str:
-    if not first:
-        return "is empty"
-    if first[:2] == b"\x1f\x8b":
-        return "is compressed with gzip"
-    return f"a first line of {len(columns)} columns that no known format begins with"
+def _check_text(path: Path, start: bytes) -> None:
+    """Refuse what cannot be lines of any format, by its first bytes."""
+    if not start:
+        raise InputError(path, "is empty")
+    if start[:2] == b"\x1f\x8b":
+        raise InputError(path, "is compressed with gzip", do="unpack it first")
+    if any(byte in _BINARY for byte in start):
+        raise InputError(path, "is not text", expected="a file with a line for every image")
 
 
-def _families() -> str:
-    return "; ".join(f"{name} ({family.about})" for name, family in FORMATS.items())
+def _puzzle(columns: list[bytes]) -> str:
+    count = f"{len(columns)} column{'s' * (len(columns) != 1)}"
+    return f"a first line of {count}, which no known format begins with"
 
 
 def _advice(path: Path) -> str:
     beside = path.with_name("features.tsv")
     if path.name == "predictions.tsv" and beside.is_file():
         return f"give {beside.name}, the features, instead"
-    return "name it with --format"
+    return "if it is one of these, name it with --format (docs/formats.md describes them)"

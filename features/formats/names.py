@@ -24,6 +24,7 @@ from .row import BadLine, Object, names_in
 
 UNLABELLED = "unlabelled"
 _MOST = np.iinfo(np.uint16).max
+_LONGEST = 400  # characters of a line, with all synonyms: the names of the field have 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -163,7 +164,9 @@ def _read(path: Path) -> Vocabulary:
     if not path.is_file():
         raise InputError(path, "no such vocabulary file")
     if path.suffix.lower() != ".json":
-        names = [line.split(",")[0].strip() for line in _text(path).splitlines() if line.strip()]
+        lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
+        _check_lines(path, lines)
+        names = [line.split(",")[0].strip() for line in lines]
         return Vocabulary(labels=tuple(Label(name) for name in names))
     try:
         value = read_json(path)
@@ -172,6 +175,17 @@ def _read(path: Path) -> Vocabulary:
     except (FormatError, KeyError, TypeError) as error:
         raise InputError(path, f"not a vocabulary ({error})") from error
     return read_vocabulary(value, VinVLConfig()) if isinstance(value, dict) else _refuse(path)
+
+
+def _check_lines(path: Path, lines: Sequence[str]) -> None:
+    """Refuse a text that is something else, captions say: all its labels would be unknown."""
+    expected = "a name a line"
+    if not lines or len(lines) > _MOST:
+        raise InputError(path, f"not a vocabulary ({len(lines):,} lines)", expected=expected)
+    for number, line in enumerate(lines, 1):
+        if line[0] in "{[" or len(line) > _LONGEST:
+            found = f"not a vocabulary (line {number} is {line[:40]!r})"
+            raise InputError(path, found, expected=expected)
 
 
 def _text(path: Path) -> str:

@@ -109,7 +109,7 @@ class ImportStage(Stage):
         first, last = lines.column("line")[0].as_py(), lines.column("line")[-1].as_py()
         if problem := _changed(self.dataset, source):
             found = f"lines {first} to {last} have to be read again, and the file {problem}"
-            do = f"put it back and run 'tonics features import {self.name} {source.name}'"
+            do = f"put it back as it was ('cp -p' keeps its time) and run 'tonics run {self.key}'"
             raise InputError(self.dataset.root / source.path, found, do=do)
 
     def _finished_without_survey(self) -> dict[str, Manifest]:
@@ -122,6 +122,8 @@ class ImportStage(Stage):
     def shards(self) -> list[Shard]:
         if made := self._finished_without_survey():
             return [Shard(name=m.shard, rows=m.counts["in"], work=-1) for m in made.values()]
+        if not survey_file(self.dataset, self.name).exists():
+            return []  # 'tonics run -n' and 'status' list it; check() says what is to be done
         lines = self.survey.used.column("shard").value_counts().to_pylist()
         return [Shard(name=f"{c['values']:05d}", rows=c["counts"], work=c["values"]) for c in lines]
 

@@ -219,6 +219,9 @@ def test_init_says_what_comes_next(run: Run, tmp_path: Path) -> None:
     )
     assert "batch_size = 16" in (tmp_path / "new" / "tonics.toml").read_text()
     assert run("init", tmp_path / "new").code == 2
+    done = run("init", tmp_path / "other", "--features-only")
+    there = f"tonics -C {tmp_path / 'other'}"
+    assert f"then: {there} ingest, and {there} features import imported FILE" in done.out
 
 
 # -- looking

@@ -21,8 +21,9 @@ from tonics.errors import ConfigError, InputError, StaleInput, TooManyRejects, W
 from tonics.features import FeatureStore
 from tonics.features.shard import Shard as StoredShard
 from tonics.pipeline.dataset import Dataset
+from tonics.pipeline.forecast import forecast
 from tonics.pipeline.graph import stages_of
-from tonics.pipeline.importing import export_features, survey_files
+from tonics.pipeline.importing import export_features, survey_files, with_advice
 from tonics.pipeline.runner import Report, bring_up_to_date
 from tonics.pipeline.staleness import status_of
 from tonics.pipeline.surveyor import Wanted
@@ -157,6 +158,45 @@ def test_too_many_bad_lines_stop_the_import(
         bring(root, path)
 
 
+def test_an_import_that_brought_nothing_makes_way(
+    root: Path, tmp_path: Path, feature_files: ModuleType, seen: list[Any]
+) -> None:
+    path = feature_files.write_family(tmp_path, "oscar", seen)
+    wrong = feature_files.write_lines(tmp_path / "wrong.txt", ["zebra"])
+    right = feature_files.write_lines(tmp_path / "right.txt", feature_files.NAMES)
+    with pytest.raises(TooManyRejects, match="20 label not in the vocabulary") as refused:
+        bring(root, path, vocabulary=wrong)
+    wanted = Wanted(files=(path,), vocabulary=wrong)
+    assert f"see whether {wrong} is" in str(with_advice(refused.value, wanted))
+    words = feature_files.write_lines(tmp_path / "words.txt", feature_files.ATTRIBUTES)
+    report = bring(root, path, vocabulary=right, attributes=words)
+    assert report.counts["out"] == IMAGES
+    with pytest.raises(WouldDiscard, match=r"holds 20 images of features\.tsv"):
+        bring(root, path, vocabulary=wrong)
+
+
+def test_nothing_imported_yet_is_listed_not_refused(root: Path) -> None:
+    dataset = Dataset.open(root)
+    stages = stages_of(dataset)
+    assert not status_of(stages["extract/given"]).done
+    found = forecast(dataset, [stages["extract/given"], stages["plan/random"]])
+    assert (found[0].key, found[0].rows) == ("extract/given", 0)
+    with pytest.raises(StaleInput, match="nothing imported yet; run 'tonics features import given"):
+        export_features(dataset, "given", root / "out", ids="id", geometry=True, replace_all=False)
+
+
+def test_an_export_without_index_leads_to_run(
+    root: Path, tmp_path: Path, feature_files: ModuleType, seen: list[Any]
+) -> None:
+    bring(root, feature_files.write_family(tmp_path, "oscar", seen))
+    (root / "features" / "given" / "index.arrow").unlink()
+    dataset = Dataset.open(root)
+    with pytest.raises(StaleInput, match="has no index; run 'tonics run extract/given'"):
+        export_features(dataset, "given", root / "out", ids="id", geometry=True, replace_all=False)
+    assert bring_up_to_date(stages_of(dataset)["extract/given"], workers=1).made == 0
+    assert len(store_of(root)) == IMAGES
+
+
 def test_what_is_imported_stays_when_its_file_goes_and_images_come(
     root: Path, tmp_path: Path, feature_files: ModuleType, seen: list[Any]
 ) -> None:
@@ -185,8 +225,12 @@ def test_a_damaged_shard_asks_for_its_lines_and_takes_just_them(
     shard.unlink()
     hidden = path.rename(tmp_path / "hidden.tsv")
     stage = stages_of(Dataset.open(root))["extract/given"]
-    with pytest.raises(InputError, match=r"up\.tsv: lines 9 to 12 have to be read again.* is gone"):
+    with pytest.raises(
+        InputError, match=r"up\.tsv: lines 9 to 12 have to be read again.* is gone"
+    ) as told:
         stage.check()
+    assert told.value.where == str(path)
+    assert "run 'tonics run extract/given'" in told.value.do
     hidden.rename(path)
     stage.check()
     assert bring_up_to_date(stage, workers=1).made == 1
@@ -215,7 +259,7 @@ def test_verify_keeps_damage_that_nobody_can_make_good(
         (problem,) = found.problems
         assert found.kept == 1
         assert f"batch 0: image {batch.images[0]} was altered" in problem
-        why = "put it back and run" if lost == "file" else "survey.parquet"
+        why = "put it back as it was" if lost == "file" else "survey.parquet"
         assert re.search(f"kept, because it cannot be made again: .*{why}", problem)
         assert shard.read_bytes() == data
         assert {p: p.read_bytes() for p in survey.parent.glob("*.json")} == manifests
@@ -376,6 +420,10 @@ def test_what_cannot_be_imported_is_said_before_any_work(
         bring(root, graph)
     plain = [feature_files.oscar(one, geometry=False) for one in seen]
     bare = feature_files.write_lines(tmp_path / "bare" / "features.tsv", plain)
+    alone = [feature_files.oscar(one, geometry=True) for one in seen]
+    lone = feature_files.write_lines(tmp_path / "lone" / "features.tsv", alone)
+    with pytest.raises(InputError, match=r"there is no predictions\.tsv beside it; put it there"):
+        bring(root, lone)
     with pytest.raises(InputError, match=r"no boxes and no geometry; put predictions\.tsv beside"):
         bring(root, bare)
     other = [feature_files.Seen(key="elsewhere")]

@@ -272,18 +272,41 @@ def test_rounding_to_float16_is_to_the_nearest(tmp_path: Path, feature_files: Mo
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("content", "says"),
     [
-        ("", "is empty"),
-        ("a\tb\n", "a first line of 2 columns"),
-        ('img\t{"image_h": 1, "objects": []}\n', "a first line of 2 columns"),
+        (b"", "is empty$"),
+        (
+            b"\xff\xd8\xff\xe0\0\x10JFIF\0\n",
+            "is not text, expected a file with a line for every image$",
+        ),
+        (b"PK\3\4\0\0\x08\x08archive/data.pkl", "is not text"),
+        (b"\x1f\x8b\x08", "is compressed with gzip; unpack it first"),
+        (b"a\n", "a first line of 1 column, which no"),
+        (b"a\tb\n", "a first line of 2 columns"),
+        (b'img\t{"image_h": 1, "objects": []}\n', "a first line of 2 columns"),
     ],
 )
-def test_a_file_of_no_family_is_one_line(text: str, says: str, tmp_path: Path) -> None:
+def test_a_file_of_no_family_is_one_line(content: bytes, says: str, tmp_path: Path) -> None:
     path = tmp_path / "features.tsv"
-    path.write_text(text)
+    path.write_bytes(content)
     with pytest.raises(InputError, match=says):
         format_of(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('dog\n{"caption": "a dog"}\n', "line 2 is '{"),
+        ("\n", "0 lines"),
+        ("word " * 100, "line 1 is 'word"),
+        ("dog\n" * 70_000, "70,000 lines"),
+    ],
+)
+def test_a_text_that_is_no_vocabulary_is_refused(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"not a vocabulary .*{says}.*a name a line"):
+        read_names(path, None)
 
 
 def test_predictions_of_oscar_lead_to_its_features(
