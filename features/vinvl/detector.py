@@ -84,7 +84,7 @@ class VinVL:
         checkpoint: str | Path,
         label_map: str | Path | Mapping[str, Any],
         config: VinVLConfig | None = None,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
     ) -> VinVL:
         """Load a checkpoint file: a state dict, bare or as ``{'model': ...}``.
 
@@ -112,7 +112,7 @@ class VinVL:
         state_dict: Mapping[str, Any],
         label_map: str | Path | Mapping[str, Any],
         config: VinVLConfig | None = None,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
     ) -> VinVL:
         """Take the weights from a state dict of tensors or numpy arrays, which stays as it is."""
         from .checkpoint import state_hash
