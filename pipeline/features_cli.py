@@ -82,7 +82,7 @@ def import_(
     Example: tonics -C my-dataset features import imported predictions.tsv --vocabulary labels.json
     """
     from .build import bring_up
-    from .importing import survey_files, with_advice
+    from .importing import survey_files, take_back, with_advice
     from .matching import RULES
     from .surveyor import Wanted
 
@@ -109,7 +109,8 @@ def import_(
             [stage], rebuild=[], asked=[stage.key], workers=workers, as_json=as_json, quiet=quiet
         )
     except TooManyRejects as error:
-        raise with_advice(error, wanted) from error
+        taken_back = append and take_back(stage)
+        raise with_advice(error, wanted, taken_back=taken_back) from error
 
 
 @features_app.command("export")

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.compute as pc
 
-from ..artifact import Manifest, atomic_folder
+from ..artifact import Manifest, atomic_file, atomic_folder, drop
 from ..errors import ConfigError, InputError, StaleInput, TooManyRejects, WouldDiscard
-from ..features.formats.export import export_oscar
+from ..features.formats.export import EXPORTED_FILES, export_oscar
 from ..features.schema import INDEX_NAME
 from .config import CONFIG_NAME, IMPORTED
 from .dataset import Dataset
+from .graph import stages_of
 from .lock import lock_file, locked
 from .matching import number_of, stem_of
 from .progress import Progress
 from .stage import manifest_file
 from .stages.extract import load_store
 from .stages.imported import ImportStage, survey_file
+from .staleness import status_of
 from .survey import Survey
 from .surveyor import Wanted, goes_on, make_survey
 
@@ -62,6 +66,7 @@ def survey_files(
                 _refuse_to_replace(stage, before)
                 before = None
             survey = make_survey(dataset, name, wanted, before, Progress(quiet=quiet))
+            _part_from(stage, survey_file(dataset, name), keep=append)
         survey.write(file)
     return ImportStage(dataset, name)
 
@@ -90,18 +95,47 @@ def _refuse_to_replace(stage: ImportStage, before: Survey | None) -> None:
         raise WouldDiscard(stage.folder, found, do="--replace forgets them, or choose another name")
 
 
+def _part_from(stage: ImportStage, file: Path, *, keep: bool) -> None:
+    """Prepare for another survey: the one of before is kept until the import has gone well.
+
+    Args:
+        keep: the other one adds to it; else what was merged of it is no longer true.
+    """
+    earlier = stage.survey_before
+    if not keep:
+        drop(manifest_file(stage.dataset, stage.key))
+        drop(stage.folder / INDEX_NAME)
+        earlier.unlink(missing_ok=True)
+    elif file.is_file() and status_of(stage).done:
+        with atomic_file(earlier) as tmp:
+            shutil.copyfile(file, tmp)
+
+
+def take_back(stage: ImportStage) -> bool:
+    """Forget files that were appended and are of no use; whether there were any."""
+    with locked(lock_file(stage.dataset, stage.key), stage.key):
+        if not stage.survey_before.is_file():
+            return False
+        os.replace(stage.survey_before, survey_file(stage.dataset, stage.name))
+    return True
+
+
 def _images_held(stage: ImportStage) -> int:
     """How many images there are in the finished shards of an import."""
     files = manifest_file(stage.dataset, stage.key).parent.glob("[0-9]*.json")
     return sum(made.counts["out"] for made in map(Manifest.read, files) if made is not None)
 
 
-def with_advice(error: TooManyRejects, wanted: Wanted) -> TooManyRejects:
+def with_advice(
+    error: TooManyRejects, wanted: Wanted, *, taken_back: bool = False
+) -> TooManyRejects:
     """The same error, naming the vocabulary where that may be what is wrong."""
-    if "not in the vocabulary" not in error.found:
-        return error
-    vocabulary = wanted.vocabulary or "the file that --vocabulary names"
-    do = f"see whether {vocabulary} is the vocabulary of these features; {error.do}"
+    do = error.do
+    if "not in the vocabulary" in error.found:
+        vocabulary = wanted.vocabulary or "the file that --vocabulary names"
+        do = f"see whether {vocabulary} is the vocabulary of these features; {do}"
+    if taken_back:
+        do += "; what was imported before is kept, the next 'tonics run' puts it in order"
     return TooManyRejects(error.where, error.found, expected=error.expected, do=do)
 
 
@@ -131,8 +165,7 @@ def export_features(
         raise InputError("--ids", repr(ids), expected=f"one of {', '.join(EXPORTED_IDS)}")
     if folder.exists() and not folder.is_dir():
         raise InputError(folder, "is a file", expected="a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not replace_all:
-        raise WouldDiscard(folder, "is not empty", do="choose another, or --replace it")
+    _check_target(dataset, folder, replace_all=replace_all)
     _require_index(dataset, name)
     store, images = load_store(dataset, name), dataset.images()
     images = images.filter(pc.not_equal(images.column("content_hash"), ""))
@@ -141,6 +174,22 @@ def export_features(
     with atomic_folder(folder.resolve()) as tmp:
         count = export_oscar(store, tmp, named, geometry=geometry)
     return Exported(images=count, bytes=sum(f.stat().st_size for f in folder.iterdir()))
+
+
+def _check_target(dataset: Dataset, folder: Path, *, replace_all: bool) -> None:
+    """Refuse to write where the dataset is, and to replace anything but an older export."""
+    whole = folder.resolve()
+    taken = [dataset.state, *(p for s in stages_of(dataset).values() for p in s.places)]
+    for place in (place.resolve() for place in taken):
+        if whole.is_relative_to(place) or place.is_relative_to(whole):
+            found = "belongs to the dataset"
+            raise InputError(folder, found, expected="a folder of the export's own")
+    names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    if names and not replace_all:
+        raise WouldDiscard(folder, "is not empty", do="choose another, or --replace it")
+    if others := [name for name in names if name not in EXPORTED_FILES]:
+        found = f"holds {others[0]!r}, which no export wrote"
+        raise WouldDiscard(folder, found, do="choose another folder, or empty it yourself")
 
 
 def _require_index(dataset: Dataset, name: str) -> None:

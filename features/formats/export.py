@@ -19,6 +19,11 @@ from ..detector import Vocabulary
 from ..regions import Regions
 from ..store import FeatureStore
 
+EXPORTED_FILES = frozenset(
+    [f"{name}.{end}" for name in ("features", "predictions") for end in ("tsv", "lineidx")]
+    + ["imageid2idx.json"]
+)
+
 
 def export_oscar(
     store: FeatureStore, folder: Path, image_ids: Mapping[int, str], *, geometry: bool = True

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import pyarrow.compute as pc
 
-from ...artifact import Manifest, atomic_file, hash_rows
+from ...artifact import Manifest, atomic_file, hash_json, hash_rows
 from ...errors import FormatError, InputError, plain
 from ...features import FeatureStore
 from ...features.formats.conversion import BOX_SLACK_PX, to_regions
@@ -63,9 +63,14 @@ class ImportStage(Stage):
             raise InputError(f"features.{self.name}", "nothing imported yet", do=do)
         return found
 
+    @property
+    def survey_before(self) -> Path:
+        """Where the survey lies that an import under way adds to."""
+        return survey_file(self.dataset, self.name).with_name("survey_before.parquet")
+
     def check(self) -> None:
         """Refuse what cannot be made any more, before any stage of a run begins."""
-        if self._finished_without_survey():
+        if self._finished_without_survey:
             return
         self._check_numbers()
         status = status_of(self)
@@ -76,7 +81,7 @@ class ImportStage(Stage):
             self._check_source(int(stale.shard.work))
 
     def irreplaceable(self, shard: str) -> str:
-        if self._finished_without_survey():
+        if self._finished_without_survey:
             return "what is known of its files is gone (survey.parquet beside its manifests)"
         try:
             shards = self.survey.num_shards
@@ -112,6 +117,7 @@ class ImportStage(Stage):
             do = f"put it back as it was ('cp -p' keeps its time) and run 'tonics run {self.key}'"
             raise InputError(self.dataset.root / source.path, found, do=do)
 
+    @cached_property
     def _finished_without_survey(self) -> dict[str, Manifest]:
         """Manifests of the shards of an import whose survey is lost: they are what there is."""
         if survey_file(self.dataset, self.name).exists():
@@ -120,7 +126,7 @@ class ImportStage(Stage):
         return {m.shard: m for m in map(Manifest.read, sorted(files)) if m is not None}
 
     def shards(self) -> list[Shard]:
-        if made := self._finished_without_survey():
+        if made := self._finished_without_survey:
             return [Shard(name=m.shard, rows=m.counts["in"], work=-1) for m in made.values()]
         if not survey_file(self.dataset, self.name).exists():
             return []  # 'tonics run -n' and 'status' list it; check() says what is to be done
@@ -129,7 +135,7 @@ class ImportStage(Stage):
 
     def identity(self, shard: Shard) -> dict[str, Any]:
         if shard.work < 0:
-            return dict(self._finished_without_survey()[shard.name].identity)
+            return dict(self._finished_without_survey[shard.name].identity)
         lines = self.survey.shard(shard.work)
         source = self.survey.sources[lines.column("source")[0].as_py()]
         settings = {"format": self.survey.format, "dim": self.survey.dim}
@@ -170,6 +176,16 @@ class ImportStage(Stage):
                 yield line["image"], regions
                 self.advance(1, 0)
 
+    def merge_identity(self) -> dict[str, Any]:
+        if not survey_file(self.dataset, self.name).exists():
+            merged = Manifest.read(manifest_file(self.dataset, self.key))
+            return {k: merged.identity[k] for k in ("read",) if merged and k in merged.identity}
+        lines = self.survey.lines
+        refused = lines.filter(pc.not_equal(lines.column("problem"), ""))
+        sources = [[s.lines, dict(s.matched), dict(s.ignored)] for s in self.survey.sources]
+        columns = ["source", "line", "problem", "detail"]
+        return {"read": hash_json([sources, hash_rows(refused, columns)])}
+
     def merge(self, shards: Sequence[Manifest]) -> Made:
         survey = self.survey
         refused = survey.lines.filter(pc.not_equal(survey.lines.column("problem"), ""))
@@ -183,6 +199,7 @@ class ImportStage(Stage):
         check_rejects(self, survey.lines.num_rows, rejected)
         ids = (survey.used.column(name).to_pylist() for name in ("image", "image_id"))
         write_index(self.folder, self._vocabulary(), image_ids=dict(zip(*ids, strict=True)))
+        self.survey_before.unlink(missing_ok=True)
         store = FeatureStore(self.folder)
         return Made(
             outputs=[self.folder / "index.arrow", self.folder / "vocabulary.json"],

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from tonics.errors import ConfigError, InputError, StaleInput, TooManyRejects, WouldDiscard
 from tonics.features import FeatureStore
 from tonics.features.shard import Shard as StoredShard
+from tonics.pipeline.cli import app
 from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.forecast import forecast
 from tonics.pipeline.graph import stages_of
@@ -326,6 +328,77 @@ def test_further_files_are_appended_and_other_ones_refused(
     assert rejected(root) == refused
     bring(root, first, replace_all=True)
     assert len(store_of(root)) == 9
+
+
+def test_what_an_appended_file_repeats_is_counted(
+    root: Path, tmp_path: Path, feature_files: ModuleType, seen: list[Any]
+) -> None:
+    bring(root, feature_files.write_family(tmp_path / "a", "oscar", seen))
+    more = [*seen[:3], feature_files.Seen(key="elsewhere")]
+    again = feature_files.write_family(tmp_path / "b", "oscar", more)
+    counts = bring(root, again, append=True).counts
+    assert counts["rejected"] == {"image id twice": 3}
+    assert counts["ignored"] == {"not in this dataset": 1}
+    assert counts["in"] == IMAGES + 4
+    assert bring(root, again, append=True).counts == counts
+
+
+def test_an_append_that_fails_leaves_what_was_there(
+    root: Path, tmp_path: Path, feature_files: ModuleType, seen: list[Any]
+) -> None:
+    bring(root, feature_files.write_family(tmp_path / "a", "bottom_up", seen[:9]))
+    before = store_of(root).content_hash
+    second = feature_files.write_family(tmp_path / "b", "bottom_up", seen[9:])
+    lines = second.read_text().splitlines()
+    feature_files.write_lines(second, [lines[0], *(f"{line}\t" for line in lines[1:])])
+    (root / "tonics.toml").write_text(CONFIG.replace("= 0.5", "= 0.2"))
+    command = ["-C", str(root), "features", "import", "given", str(second), "--append"]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, TooManyRejects)
+    assert "what was imported before is kept" in str(done.exception)
+    report = bring_up_to_date(stages_of(Dataset.open(root))["extract/given"], workers=1)
+    assert (report.made, report.counts["out"]) == (0, 9)
+    assert store_of(root).content_hash == before
+    feature_files.write_lines(second, lines)
+    assert bring(root, second, append=True).counts["out"] == IMAGES
+
+
+def test_a_replacement_that_fails_leaves_no_store_of_two_halves(
+    root: Path, tmp_path: Path, feature_files: ModuleType, seen: list[Any]
+) -> None:
+    first = feature_files.write_family(tmp_path / "a", "bottom_up", seen)
+    bring(root, first)
+    second = tmp_path / "b.tsv"
+    feature_files.write_lines(second, [f"{line}\t" for line in first.read_text().splitlines()[1:]])
+    shutil.copy(first, tmp_path / "c.tsv")
+    with pytest.raises(InputError, match="no line can be read"):
+        bring(root, second, format="bottom_up", replace_all=True)
+    assert len(store_of(root)) == IMAGES
+    lines = first.read_text().splitlines()
+    feature_files.write_lines(second, [lines[0], *(f"{line}\t" for line in lines[1:])])
+    with pytest.raises(TooManyRejects):
+        bring(root, second, replace_all=True)
+    assert not (root / "features/given/index.arrow").exists()
+    assert bring(root, tmp_path / "c.tsv", replace_all=True).counts["out"] == IMAGES
+
+
+def test_an_export_replaces_nothing_but_an_export(
+    root: Path, tmp_path: Path, feature_files: ModuleType, seen: list[Any]
+) -> None:
+    bring(root, feature_files.write_family(tmp_path / "a", "oscar", seen))
+    dataset, mine = Dataset.open(root), tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    options: Any = {"ids": "id", "geometry": True, "replace_all": True}
+    for folder in (root, root.parent, root / "features", root / "features/given/new"):
+        with pytest.raises(InputError, match="belongs to the dataset"):
+            export_features(dataset, "given", folder, **options)
+    with pytest.raises(WouldDiscard, match=r"holds 'thesis\.tex', which no export wrote"):
+        export_features(dataset, "given", mine, **options)
+    assert (root / "tonics.toml").exists()
+    assert (mine / "thesis.tex").exists()
+    for _ in range(2):
+        assert export_features(dataset, "given", root / "oscar", **options).images == IMAGES
 
 
 def test_images_that_came_later_are_appended_from_the_same_file(
