@@ -248,6 +248,22 @@ def test_a_rebuild_makes_what_is_finished_and_keeps_it_until_its_maker_is_ready(
     assert all(p.stat().st_mtime_ns > ns for p, ns in before.items())
 
 
+def test_extraction_loads_its_model_before_an_older_shard_counts_no_more(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Damaged:
+        @property
+        def model(self) -> None:
+            raise InputError("model.pth", "is damaged")
+
+    stage = stages_of(Dataset.open(copy))["extract/grid"]
+    stage.anew = True
+    monkeypatch.setattr(type(stage), "detector", Damaged())
+    with pytest.raises(InputError, match=r"model\.pth: is damaged"):
+        make_shard(stage, stage.shards()[0], lambda *said: None)
+    assert manifest_file(stage.dataset, stage.key, "00000").exists()
+
+
 def test_the_shard_of_a_maker_that_dies_is_taken_over(
     stage: Steps, elsewhere: multiprocessing.process.BaseProcess
 ) -> None:
