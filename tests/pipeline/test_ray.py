@@ -52,17 +52,18 @@ class Slow(Stage):
         with atomic_file(output) as tmp:
             tmp.write_text(shard.name)
             for row in range(10):
-                time.sleep(0.25 if shard.name == "00000" else 0)
+                slow = (self.dataset.root / "slow-00000").exists()
+                time.sleep(0.25 if slow and shard.name == "00000" else 0)
                 self.advance(1, row % 2)
+            while (self.dataset.root / f"hold-{shard.name}").exists():
+                time.sleep(0.01)
             if (self.dataset.root / f"kill-{shard.name}").exists():
                 os.kill(os.getpid(), signal.SIGKILL)
             if (self.dataset.root / f"die-beside-{shard.name}").exists():
-                while not (self.dataset.root / "failed").exists():
+                while not (self.dataset.root / "heard").exists():
                     time.sleep(0.01)
-                time.sleep(1)  # until the driver has heard of the failure
                 os.kill(os.getpid(), signal.SIGKILL)
             if (self.dataset.root / f"fail-{shard.name}").exists():
-                (self.dataset.root / "failed").touch()
                 raise InputError(output, "found 'x'", do="mend it")
             tmp.write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
         return Made(outputs=[output], rows=10)
@@ -271,6 +272,7 @@ def test_an_error_in_an_actor_is_the_stages_own_and_others_are_finished(slow, mo
 
 
 def test_progress_is_seen_while_a_shard_is_under_way_and_ends_exact(slow) -> None:
+    (slow.dataset.root / "slow-00000").touch()
     seen: list[tuple[int, int]] = []
     meter = Meter(40, "rows", lambda pace: seen.append((pace.done, pace.rejected)))
     with open_engine(slow.dataset.config.runtime) as engine:
@@ -315,9 +317,18 @@ def test_a_file_of_a_run_that_was_killed_is_cleared_away(slow) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_nothing_is_begun_again_after_a_failure(slow) -> None:
+def test_nothing_is_begun_again_after_a_failure(slow, monkeypatch) -> None:
+    from tonics.pipeline.engines import crew
+
     (slow.dataset.root / "fail-00001").touch()
     (slow.dataset.root / "die-beside-00000").touch()
+    cause_of = crew.cause_of
+
+    def heard(error: Exception, where: str) -> BaseException:
+        (slow.dataset.root / "heard").touch()
+        return cause_of(error, where)
+
+    monkeypatch.setattr(crew, "cause_of", heard)
     with pytest.raises(InputError, match=r"00001.txt: found 'x'; mend it$"):
         bring_up_to_date(slow)
     assert list(slow.folder.glob("*.txt")) == []
@@ -346,6 +357,8 @@ def test_an_error_that_cannot_travel_is_told_and_is_no_death() -> None:
 def test_idle_workers_that_died_are_not_a_shards_doing(slow, monkeypatch) -> None:
     from tonics.pipeline.engines.crew import Crew
 
+    hold = slow.dataset.root / "hold-00000"
+    hold.touch()
     crews: list[Crew] = []
     start = Crew.__init__
 
@@ -357,6 +370,7 @@ def test_idle_workers_that_died_are_not_a_shards_doing(slow, monkeypatch) -> Non
         """Once the others are idle: kill them all, then the one at work."""
         crew = crews[0]
         if shard == "00000" and rows and len(crew.idle) == 2 and not crew.deaths:
+            hold.unlink()
             for worker in [*crew.idle, *(worker for worker, _ in crew.making.values())]:
                 ray.kill(worker)
 
