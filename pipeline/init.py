@@ -158,7 +158,10 @@ def _check(path: Path, text: str) -> None:
             stretches(f"{path}: plans.{name}", plan)
     except ConfigError as error:
         option = _OPTIONS.get(error.where.rpartition(".")[2], error.where)
-        raise ConfigError(option, error.found, expected=error.expected, do=error.do) from error
+        do = error.do
+        if option == "--epochs" and "phases" in error.found:  # init has no option for phases
+            do = f"raise it, or edit the phases in {CONFIG_NAME} afterwards"
+        raise ConfigError(option, error.found, expected=error.expected, do=do) from error
 
 
 def _shown(path: Path, root: Path) -> str:

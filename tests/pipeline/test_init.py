@@ -111,7 +111,10 @@ def test_an_existing_file_is_refused_and_kept(sources: Path) -> None:
         ({"source_format": "xml"}, "^--format: value 'xml', expected 'auto', 'coco'"),
         ({"val": 0.9, "test": 1.5}, "^--test: value 1.5"),
         ({"val": 0.9, "test": 0.5}, "^--val and --test: .* add up to 1.4, expected at most 1"),
-        ({"epochs": 2}, "^--epochs: 2 epochs for 4 phases"),
+        (
+            {"epochs": 2},
+            "^--epochs: 2 epochs for 4 phases.*; raise it, or edit the phases in tonics",
+        ),
         ({"batch_size": 1}, "^--batch-size: value 1, expected greater than 1"),
         ({"captions": ["."]}, "is a folder, expected a caption file, or a folder of .tar or"),
         ({"captions": ["absent/*.tar"]}, r"absent/\*.tar: no file matches"),
