@@ -10,9 +10,10 @@ from .engines import Engine, open_engine
 from .engines.machine import check_device
 from .forecast import Forecast, Hands, forecast
 from .graph import with_inputs
+from .part import Part
 from .progress import Progress
 from .results import results_table
-from .runner import Part, bring_up_to_date, finished_cost, make_part
+from .runner import bring_up_to_date, finished_cost, make_part
 from .stage import Stage
 from .staleness import refusal, status_of
 from .tables import format_json, format_table, size_text, time_text

@@ -22,8 +22,9 @@ from .engines.machine import worker_count
 from .graph import stages_of
 from .init import init_dataset
 from .progress import Progress
+from .report import Report
 from .results import plans_rows, results_table
-from .runner import Report, bring_up_to_date
+from .runner import bring_up_to_date
 from .tables import format_table
 
 BATCH_SIZE, EPOCHS = 64, 8

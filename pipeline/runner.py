@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from ..artifact import Manifest, Output, drop, remove_leftovers
-from ..errors import InputError
 from .engines import Engine, open_engine
 from .engines.local import LocalEngine
 from .lock import lock_file, locked
+from .part import Part
 from .progress import Progress
+from .report import Report
 from .stage import (
     Shard,
     Stage,
@@ -26,51 +24,6 @@ from .stage import (
     write_rejects,
 )
 from .staleness import merge_identity, refusal, status_of
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What bringing a stage up to date came to.
-
-    Attributes:
-        fresh: there was nothing to do. made: how many shards were made now.
-        cpu_s: CPU-seconds of the stage's finished shards, whenever they were made.
-    """
-
-    key: str
-    fresh: bool
-    made: int
-    counts: Mapping[str, Any]
-    wall_s: float
-    cpu_s: float
-
-    def json(self) -> dict[str, Any]:
-        """As a program reads it."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    def line(self) -> str:
-        """The stage's closing line: in, out, rejected by reason, ignored, seconds."""
-        counts = self.counts
-        parts = [f"{counts.get('in', 0):,} in", f"{counts.get('out', 0):,} out"]
-        for kind in ("rejected", "ignored"):
-            reasons = counts.get(kind) or {}
-            if reasons:
-                listed = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
-                parts.append(f"{sum(reasons.values()):,} {kind} ({listed})")
-        if images := counts.get("images"):
-            parts.append(f"images: {_image_counts(images)}")
-        state = "up to date" if self.fresh else f"{self.wall_s:.1f} s"
-        line = f"{self.key:<16} {', '.join(parts)} [{state}, {self.cpu_s:.1f} CPU-s]"
-        return "\n".join([line, *(f"{'':<16} note: {note}" for note in counts.get("notes", ()))])
-
-
-def _image_counts(images: Any) -> str:
-    """The images of an ingest: a number, or what came in, went out and was rejected."""
-    if isinstance(images, int):
-        return f"{images:,}"
-    text = f"{images['in']:,} in, {images['out']:,} out"
-    reasons = ", ".join(f"{n:,} {reason}" for reason, n in images["rejected"].items())
-    return f"{text}, rejected: {reasons}" if reasons else text
 
 
 def bring_up_to_date(
@@ -117,29 +70,6 @@ def bring_up_to_date(
         return _report(stage, merged, len(made), started, fresh=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """Every ``of``-th shard of a stage, from the ``number``-th on, counted from 1."""
-
-    number: int
-    of: int
-
-    @classmethod
-    def parse(cls, text: str) -> Part:
-        """Read ``3/16``.
-
-        Raises:
-            InputError: it is something else.
-        """
-        match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
-        if match is None or int(match[1]) > int(match[2]):
-            raise InputError("--shards", repr(text), expected="K/N, K from 1 to N, such as 3/16")
-        return cls(number=int(match[1]), of=int(match[2]))
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.of}"
-
-
 def make_part(stage: Stage, part: Part, engine: Engine, progress: Progress) -> Report:
     """Make what is stale of every so many shards; other machines may make the others meanwhile.
 
@@ -175,9 +105,13 @@ def make_part(stage: Stage, part: Part, engine: Engine, progress: Progress) -> R
 
 def _remove_leftovers(stage: Stage) -> None:
     manifests = manifest_file(stage.dataset, stage.key).parent
-    rejected = rejected_file(stage.dataset, stage.key, "*")
-    for place in (*stage.places, manifests, rejected):
+    for place in (*stage.places, manifests):
         remove_leftovers(place)
+    start, end = rejected_file(stage.dataset, stage.key, "*").name.split("*")
+    for file in stage.dataset.rejected.glob(f"{start}*{end}.*"):
+        shard = file.name.removeprefix(start).partition(end)[0]
+        if "-" not in shard:  # else a stage whose name is longer, at work perhaps
+            remove_leftovers(rejected_file(stage.dataset, stage.key, shard))
 
 
 @contextlib.contextmanager

@@ -23,8 +23,10 @@ from tonics.pipeline.engines.local import LocalEngine
 from tonics.pipeline.engines.work import make_shard
 from tonics.pipeline.graph import stages_of
 from tonics.pipeline.lock import claimed, is_locked, lock_file, locked, shard_lock
+from tonics.pipeline.part import Part
 from tonics.pipeline.progress import Meter, Pace, Progress
-from tonics.pipeline.runner import Part, Report, bring_up_to_date, make_part
+from tonics.pipeline.report import Report
+from tonics.pipeline.runner import bring_up_to_date, make_part
 from tonics.pipeline.stage import Made, Reject, Shard, Stage, manifest_file, row_shards
 from tonics.pipeline.staleness import status_of
 
