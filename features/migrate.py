@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ..artifact import atomic_file
 from ..errors import FormatError
-from .index import Index, hash_keys, index_columns, reading_index
+from .index import Index, files_of, hash_keys, index_columns, reading_index
 from .schema import (
     INDEX_NAME,
     INDEX_VERSION,
@@ -42,7 +42,7 @@ class Migrated:
 
 
 def migrate_store(
-    folder: Path, on_shard: Callable[[Path, bool], None] = lambda path, rewritten: None
+    folder: str | Path, on_shard: Callable[[Path, bool], None] = lambda path, rewritten: None
 ) -> Migrated:
     """Migrate a store to the version of this tonics; one that is there already is left alone.
 
@@ -54,10 +54,11 @@ def migrate_store(
         InputError: there is no store in this folder.
         FormatError: it is of a newer version, or damaged; a damaged shard is not replaced.
     """
-    old = _OldIndex.read(folder)
+    folder = Path(folder)
+    old = _OldIndex.read(folder)  # its shards only: a run that was stopped may have left others
     rewritten = [path for path in shard_paths(folder) if _migrate_shard(path, on_shard)]
     if old.version < INDEX_VERSION:
-        shards = [Shard(path) for path in shard_paths(folder)]
+        shards = [Shard(folder / name) for name in old.files]
         index = Index.of(folder, shards, old.vocabulary_hash, old.keys)
         if index.content_hash != old.content_hash:
             found = "the shards do not hold what it says"
@@ -71,6 +72,7 @@ class _OldIndex:
     """What an index of any version says that cannot be read from the shards."""
 
     version: int
+    files: tuple[str, ...]
     content_hash: str
     vocabulary_hash: str
     image: np.ndarray
@@ -93,6 +95,7 @@ class _OldIndex:
                 raise FormatError(path, "the images' keys were altered", do=REBUILD)
             return cls(
                 version=int(version or 0),
+                files=tuple(name for name, _ in files_of(metadata)),
                 content_hash=metadata[b"content_hash"].decode(),
                 vocabulary_hash=metadata[b"vocabulary_hash"].decode(),
                 image=columns["image"],
@@ -107,15 +110,28 @@ class _OldIndex:
 
 def _migrate_shard(path: Path, on_shard: Callable[[Path, bool], None]) -> bool:
     """Take a shard through all the steps it needs."""
-    rewritten = False
-    while (version := _shard_version(path)) < SHARD_VERSION:
+    version = _shard_version(path)
+    if version < SHARD_VERSION:
         with atomic_file(path) as tmp:
-            SHARD_STEPS[version](path, tmp)
-            if version + 1 == SHARD_VERSION:
-                _refuse_damage(path, tmp)
-        rewritten = True
-    on_shard(path, rewritten)
-    return rewritten
+            _take_steps(version, path, tmp)
+            refuse_damage(path, tmp)
+    on_shard(path, version < SHARD_VERSION)
+    return version < SHARD_VERSION
+
+
+def _take_steps(version: int, source: Path, target: Path) -> None:
+    """Write a shard of some version as one of today's, by way of those between.
+
+    ``source`` stays as it is: only the last version's rows can be compared with their hashes.
+    """
+    between = target.with_name(f"{target.name}.tmp")
+    try:
+        for step in range(version, SHARD_VERSION):
+            written = target if (SHARD_VERSION - step) % 2 else between  # not what it reads
+            SHARD_STEPS[step](source, written)
+            source = written
+    finally:
+        between.unlink(missing_ok=True)
 
 
 def _shard_version(path: Path) -> int:
@@ -129,8 +145,12 @@ def _shard_version(path: Path) -> int:
     return int(version or 0)
 
 
-def _refuse_damage(path: Path, migrated: Path) -> None:
-    """Compare the migrated rows with their hashes, which came with them from the old file."""
+def refuse_damage(path: Path, migrated: Path) -> None:
+    """Compare the migrated rows with their hashes, which came with them from the old file.
+
+    Raises:
+        FormatError: some were altered; the message speaks of ``path``.
+    """
     if problems := Shard(migrated).verify():
         found = f"{len(problems)} images were altered, the first: {problems[0]}"
         raise FormatError(path, found.replace(str(migrated), path.name), do=REBUILD)

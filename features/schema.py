@@ -73,7 +73,9 @@ def check_version(path: Path, schema: pa.Schema, version: int) -> None:
         text = f"format version {found}{by} is newer than this tonics reads"
         raise FormatError(path, text, expected=str(version), do=do)
     if found < version:
-        do = f"run 'tonics features migrate {path.parent.name}'"
+        do = f"tonics.features.migrate.migrate_store({str(path.parent)!r}) migrates it in place"
+        if path.parent.parent.name == "features":  # as in a dataset, whose manifests know of it
+            do = f"run 'tonics features migrate {path.parent.name}'"
         raise FormatError(
             path, f"format version {found} is an older one", expected=str(version), do=do
         )

@@ -7,26 +7,30 @@ finished by the next one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..artifact import Manifest, Output, hash_json, remove_leftovers
-from ..errors import FormatError, InputError
+from ..artifact import Manifest, Output, remove_leftovers
+from ..errors import FormatError, InputError, TonicsError
 from ..features import FeatureStore
-from ..features.migrate import Migrated, migrate_store
+from ..features.migrate import Migrated, migrate_store, refuse_damage
 from ..features.schema import INDEX_NAME
 from .dataset import Dataset
 from .graph import stages_of
 from .lock import lock_file, locked
-from .stage import Stage, manifest_file
+from .stage import Stage, manifest_file, shard_manifests
+from .staleness import merge_identity
 
 
-def migrate_features(dataset: Dataset, names: Sequence[str]) -> list[str]:
+def migrate_features(dataset: Dataset, names: Sequence[str]) -> Iterator[str]:
     """Migrate feature sets of a dataset, all that were made when none is named.
 
+    One that cannot be migrated does not stop the others; what is wrong with it is raised when they
+    are done.
+
     Returns:
-        One line for each.
+        One line for each, as soon as it is done.
 
     Raises:
         InputError: tonics.toml has no such feature set, or nothing was made of it.
@@ -39,17 +43,27 @@ def migrate_features(dataset: Dataset, names: Sequence[str]) -> list[str]:
             found, expected = f"no [features.{name}] in tonics.toml", f"one of {sorted(stages)}"
             raise InputError("features migrate", found, expected=expected)
     made = [name for name, stage in stages.items() if (stage.folder / INDEX_NAME).exists()]
-    return [_migrate(stages[name]) for name in names or made]
+    errors: list[TonicsError] = []
+    for name in names or made:
+        try:
+            yield _migrate(stages[name])
+        except TonicsError as error:
+            errors.append(error)
+    yield from map(str, errors[:-1])
+    if errors:
+        raise errors[-1]
 
 
 def _migrate(stage: Stage) -> str:
     with locked(lock_file(stage.dataset, stage.key), stage.key):
         remove_leftovers(stage.folder)
-        shards = {path: file for file in _manifest_files(stage) for path in _outputs(stage, file)}
+        root = stage.dataset.root
+        manifests = shard_manifests(stage.dataset, stage.key)
+        of_shard = {root / o.path: manifest for manifest in manifests for o in manifest.outputs}
 
         def follow(path: Path, rewritten: bool) -> None:
-            if path in shards:
-                _follow_shard(stage, shards[path], rewritten)
+            if path in of_shard:
+                _follow_shard(stage, path, of_shard[path], rewritten)
 
         done = migrate_store(stage.folder, follow)
         _follow_index(stage)
@@ -66,27 +80,23 @@ def _line(stage: Stage, done: Migrated) -> str:
     )
 
 
-def _manifest_files(stage: Stage) -> list[Path]:
-    files = manifest_file(stage.dataset, stage.key).parent.glob("*.json")
-    return sorted(file for file in files if file.stem != "stage")
-
-
-def _outputs(stage: Stage, file: Path) -> list[Path]:
-    manifest = Manifest.read(file)
-    return [stage.dataset.root / o.path for o in manifest.outputs] if manifest else []
-
-
-def _follow_shard(stage: Stage, file: Path, rewritten: bool) -> None:
+def _follow_shard(stage: Stage, path: Path, manifest: Manifest, rewritten: bool) -> None:
     """Record a shard as it is now, unless its manifest says so already.
 
-    Shards that a killed migration rewrote are known by the older format in their manifests.
+    Shards that a killed migration rewrote are known by the older format in their manifests. What
+    happened to them since, only the hashes of their rows can tell.
+
+    Raises:
+        FormatError: it was damaged since.
     """
-    manifest = Manifest.read(file)
-    if manifest is None or not (rewritten or manifest.identity.get("format") != stage.format):
-        return
+    if not rewritten:
+        if manifest.identity.get("format") == stage.format:
+            return
+        refuse_damage(path, path)
     root = stage.dataset.root
     outputs = tuple(Output.of(root, root / o.path) for o in manifest.outputs)
     identity = {**manifest.identity, "format": stage.format}
+    file = manifest_file(stage.dataset, stage.key, manifest.shard)
     replace(manifest, identity=identity, outputs=outputs).write(file)
 
 
@@ -104,12 +114,8 @@ def _follow_index(stage: Stage) -> None:
     if store.content_hash != merged.counts["content_hash"]:
         raise FormatError(store.path, "does not hold what was extracted", do="run 'tonics verify'")
     root = stage.dataset.root
-    shards = [m for f in _manifest_files(stage) if (m := Manifest.read(f)) is not None]
-    identity = {
-        **merged.identity,
-        "format": stage.format,
-        "shards": hash_json([m.content() for m in sorted(shards, key=lambda m: m.shard)]),
-    }
+    now = merge_identity(stage, shard_manifests(stage.dataset, stage.key))
+    identity = {**merged.identity, "format": now["format"], "shards": now["shards"]}
     outputs = tuple(_now(root, output, stage.folder / INDEX_NAME) for output in merged.outputs)
     if (identity, outputs) != (merged.identity, merged.outputs):
         replace(merged, identity=identity, outputs=outputs).write(file)

@@ -158,12 +158,18 @@ def refusal(stage: Stage, status: Status) -> WouldDiscard | None:
         found = f"{len(lost)} of {finished} finished shards ({cpu_s:,.0f} CPU-s of work) were "
         found += f"made otherwise: {lost[0].reason}"
         do = f"'tonics run --rebuild {stage.key}' makes them anew"
+        if stage.kind == "extract" and any(_is_older(stage, s.old) for s in lost):
+            do = f"'tonics features migrate {stage.name}' brings them up to date as they are"
         return WouldDiscard(stage.key, found, do=do)
     if _lost_manifests(stage):
         found = f"finished files in {stage.folder}, and no manifests for them"
         do = f"copy .tonics along with the folder, or 'tonics run --rebuild {stage.key}'"
         return WouldDiscard(stage.key, found, expected="their manifests in .tonics", do=do)
     return None
+
+
+def _is_older(stage: Stage, old: Manifest | None) -> bool:
+    return old is not None and old.identity.get("format", stage.format) < stage.format
 
 
 def _lost_manifests(stage: Stage) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+import tonics
 from tonics import features
 from tonics.errors import FormatError, InputError
 from tonics.features import FeatureStore
@@ -87,7 +89,7 @@ def test_version_1_becomes_todays_and_only_its_index_is_written(named):
     wanted = contents(named)
     shards = {p: p.stat().st_mtime_ns for p in named.glob("0*.arrow")}
     as_version_1(named)
-    with pytest.raises(FormatError, match=r"version 1 is an older .*'tonics features migrate st"):
+    with pytest.raises(FormatError, match=r"version 1 is an older .*migrate_store\(.*store"):
         FeatureStore(named)
     assert migrate_store(named) == Migrated(before=1, after=2, shards=0)
     assert contents(named) == wanted
@@ -159,6 +161,63 @@ def test_damage_is_not_migrated(named, rows):
     with pytest.raises(FormatError, match=rf"1 images were altered, .*: image {image} was altered"):
         migrate_store(named)
     assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_two_steps_replace_a_shard_once_after_its_rows_were_compared(
+    named, rows, monkeypatch, damage
+):
+    """As if today's shards were of version 2, and those of version 1 differed in the number."""
+
+    def raise_version(source, target):
+        batches, schema = read_arrow(source)
+        write_arrow(target, batches, schema.with_metadata(schema.metadata | {b"version": b"2"}))
+
+    as_version_0(named)
+    for module in (features.migrate, features.shard):
+        monkeypatch.setattr(module, "SHARD_VERSION", 2)
+    monkeypatch.setattr(features.migrate, "SHARD_STEPS", {0: narrow_scores, 1: raise_version})
+    path, image = named / "00001.arrow", sorted(rows)[23]
+    if damage:
+        data = bytearray(path.read_bytes())
+        data[data.find(rows[image].features.tobytes()) + 3] ^= 4
+        path.write_bytes(data)
+    before = path.read_bytes()
+    if damage:
+        with pytest.raises(FormatError, match=f"00001.arrow: 1 images .*: image {image} was alt"):
+            migrate_store(named)
+        assert path.read_bytes() == before, "also not as version 1"
+    else:
+        assert migrate_store(named).shards == 3
+        assert FeatureStore(named).verify() == []
+    assert not list(named.glob("*.tmp"))
+
+
+def test_shards_that_the_old_index_does_not_list_are_left_to_a_run(named, build, regions):
+    """As after a run that was stopped: it had written shards, and no index yet."""
+    content = FeatureStore(named).content_hash
+    as_version_1(named)
+    more = build(named.parent / "more", {999: regions(5, 3)})
+    (more / "00000.arrow").rename(named / "00007.arrow")
+    assert migrate_store(named) == Migrated(before=1, after=2, shards=0)
+    store = FeatureStore(named)
+    assert store.content_hash == content
+    assert 999 not in store
+    assert store.verify() == []
+
+
+def test_the_advice_on_an_older_store_works_in_a_dataset_and_outside(named, tmp_path):
+    as_version_1(named)
+    with pytest.raises(FormatError) as outside:
+        FeatureStore(named)
+    exec(
+        re.search(r"; (tonics\..*) migrates it in place", str(outside.value))[1], {"tonics": tonics}
+    )
+    FeatureStore(named)
+    as_version_1(named)
+    (tmp_path / "features").mkdir()
+    with pytest.raises(FormatError, match="run 'tonics features migrate grid'"):
+        FeatureStore(named.rename(tmp_path / "features" / "grid"))
 
 
 def test_an_index_that_does_not_fit_its_shards_is_not_migrated(named):

@@ -12,14 +12,17 @@ import pytest
 
 from tonics import artifact
 from tonics.artifact import Manifest, Output, hash_json
-from tonics.errors import FormatError, InputError
+from tonics.errors import FormatError, InputError, WouldDiscard
 from tonics.features import FeatureStore, migrate
+from tonics.features.shard import Shard
 from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.graph import stages_of
 from tonics.pipeline.lock import LockedError, lock_file, locked
 from tonics.pipeline.migrate import migrate_features
+from tonics.pipeline.runner import bring_up_to_date
 from tonics.pipeline.stage import Stage, manifest_file
 from tonics.pipeline.staleness import status_of
+from tonics.pipeline.verify import verify_dataset
 
 
 def rewrite(source: Path, target: Path, facts: dict[bytes, bytes | None]) -> None:
@@ -93,7 +96,10 @@ def test_version_1_is_migrated_and_counts_as_up_to_date(stage: Stage) -> None:
     assert line.startswith("features/grid: format version 1 is now 2 (0 shards rewritten)")
     assert contents(stage) == wanted
     assert status_of(stage).done
+    remnant = stage.folder / "00000.arrow.77.tmp"
+    remnant.write_bytes(b"half")
     (line,) = migrate_features(stage.dataset, [])
+    assert not remnant.exists()
     assert line == "features/grid: is of format version 2, the newest; nothing to do"
     assert contents(stage) == wanted
 
@@ -133,12 +139,62 @@ def test_killed_at_any_write_it_ends_well_the_next_time(
         with monkeypatch.context() as patched:
             patched.setattr(artifact.os, "replace", replace)
             try:
-                migrate_features(stage.dataset, ["grid"])
+                list(migrate_features(stage.dataset, ["grid"]))
             except KeyboardInterrupt:
                 continue
             break
     assert killed == 7
     assert contents(stage) == wanted
+
+
+@pytest.mark.usefixtures("_step")
+def test_what_is_damaged_between_a_kill_and_the_next_migration_is_not_recorded_as_fine(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_old(stage, version=0)
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:  # the shard is replaced, its manifest is not
+        patched.setattr(Manifest, "write", kill)
+        with pytest.raises(KeyboardInterrupt):
+            list(migrate_features(stage.dataset, ["grid"]))
+    path = stage.folder / "00000.arrow"
+    data, manifest = bytearray(path.read_bytes()), manifest_file(stage.dataset, stage.key, "00000")
+    data[data.find(Shard(path).batch(0).features.tobytes()) + 3] ^= 4
+    path.write_bytes(data)
+    before = manifest.read_bytes()
+    with pytest.raises(FormatError, match=r"00000.arrow: 1 images were altered, .*'tonics verify'"):
+        list(migrate_features(stage.dataset, ["grid"]))
+    assert manifest.read_bytes() == before
+    assert any("00000.arrow" in problem for problem in verify_dataset([stage]).problems)
+
+
+@pytest.mark.usefixtures("_step")
+def test_a_run_on_older_shards_says_to_migrate_and_not_to_rebuild(stage: Stage) -> None:
+    as_old(stage, version=0)
+    with pytest.raises(WouldDiscard, match=r"format 0, now 1\); 'tonics features migrate grid'"):
+        bring_up_to_date(stage, workers=1)
+    list(migrate_features(stage.dataset, ["grid"]))
+    assert bring_up_to_date(stage, workers=1).fresh
+
+
+def test_a_store_that_cannot_be_migrated_does_not_stop_the_others(stage: Stage) -> None:
+    root = stage.dataset.root
+    with (root / "tonics.toml").open("a") as file:
+        file.write("[features.another]\ndetector = 'made-up'\n")
+        file.write("[features.broken]\ndetector = 'made-up'\n")
+    as_old(stage, version=1)
+    for name in ("another", "broken"):
+        (root / "features" / name).mkdir()
+        (root / "features" / name / "index.arrow").write_bytes(b"nothing like it")
+    lines = migrate_features(Dataset.open(root), ["another", "grid", "broken"])
+    assert "format version 1 is now 2" in next(lines)
+    assert "another/index.arrow: damaged" in next(lines)
+    with pytest.raises(FormatError, match=r"broken/index\.arrow: damaged"):
+        next(lines)
+    assert status_of(stage).done
 
 
 def test_a_shard_that_was_stale_before_stays_stale(stage: Stage) -> None:
@@ -147,17 +203,17 @@ def test_a_shard_that_was_stale_before_stays_stale(stage: Stage) -> None:
     manifest = Manifest.read(file)
     assert manifest
     dataclasses.replace(manifest, identity={**manifest.identity, "rows": "other"}).write(file)
-    migrate_features(stage.dataset, ["grid"])
+    list(migrate_features(stage.dataset, ["grid"]))
     assert [s.shard.name for s in status_of(stage).stale] == ["00001"]
 
 
 def test_what_cannot_be_migrated_is_said(stage: Stage) -> None:
     with pytest.raises(InputError, match=r"no \[features.vinvl\] in tonics.toml, .*\['grid'\]"):
-        migrate_features(stage.dataset, ["vinvl"])
+        list(migrate_features(stage.dataset, ["vinvl"]))
     held = locked(lock_file(stage.dataset, stage.key), stage.key)
     with held, pytest.raises(LockedError):
-        migrate_features(stage.dataset, ["grid"])
+        list(migrate_features(stage.dataset, ["grid"]))
     (stage.folder / "index.arrow").unlink()
     with pytest.raises(InputError, match=r"no feature store.*run 'tonics extract'"):
-        migrate_features(stage.dataset, ["grid"])
-    assert migrate_features(stage.dataset, []) == []
+        list(migrate_features(stage.dataset, ["grid"]))
+    assert list(migrate_features(stage.dataset, [])) == []
