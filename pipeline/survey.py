@@ -169,7 +169,11 @@ class LineReaders:
 
     def __init__(self, dataset: Dataset, source: Source) -> None:
         self._file = LineReader(dataset.root / source.path)
-        self._mate = LineReader(dataset.root / source.mate) if source.mate else None
+        try:
+            self._mate = LineReader(dataset.root / source.mate) if source.mate else None
+        except OSError:
+            self._file.__exit__()
+            raise
 
     def __enter__(self) -> LineReaders:
         return self

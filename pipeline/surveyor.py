@@ -196,7 +196,15 @@ class _Surveyor:
         at = self._place(source)
         if not self._sizes_said and file.with_name(image_sizes.NAME).is_file():
             self._sizes |= image_sizes.read_sizes(file.with_name(image_sizes.NAME))
-        mates, ignored, lines = Mates(file, self.family), Counter[str](), 0
+        with contextlib.closing(Mates(file, self.family)) as mates:
+            lines, ignored = self._go_through(file, label, at, mates, meter)
+        self.sources[at] = replace(self.sources[at], lines=lines, ignored=ignored)
+
+    def _go_through(
+        self, file: Path, label: str, at: int, mates: Mates, meter: Meter
+    ) -> tuple[int, Counter[str]]:
+        """Look at every line; how many there are, and how many are ignored by reason."""
+        ignored, lines = Counter[str](), 0
         collects = self.family.objects is not None and not self.names.fixed
         # Names that are in the lines themselves are worth reading the lines for.
         for line in lines_of(file, ids_only=not (collects and mates.path is None)):
@@ -209,7 +217,7 @@ class _Surveyor:
             if collects and not found.problem:
                 self._collect(line, found, mates)
             self._found.append(replace(found, line=replace(line, text=b"")))
-        self.sources[at] = replace(self.sources[at], lines=lines, ignored=ignored)
+        return lines, ignored
 
     def _place(self, source: Source) -> int:
         """Where a source is in the list: one that was imported before keeps its place."""

@@ -8,6 +8,7 @@ import of whole datasets (resumable, in parallel) is the pipeline's, built from 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 from ...errors import InputError
@@ -82,7 +83,17 @@ def read_features(
     """
     family = FORMATS[format_of(path, name)]
     names = names or default_names(family)
-    mates = Mates(path, family)
+    with closing(Mates(path, family)) as mates:
+        yield from _regions(path, family, mates, names, sizes or {})
+
+
+def _regions(
+    path: Path,
+    family: FeatureFormat,
+    mates: Mates,
+    names: Names,
+    sizes: Mapping[str, tuple[int, int]],
+) -> Iterator[tuple[int, str, Regions | BadLine]]:
     dim = 0
     for line in lines_of(path):
         columns = columns_of(line.text)
@@ -91,7 +102,7 @@ def read_features(
             row = family.read(columns, mates.of(line.number, image_id))
             names.collect(row.objects or ())
             dim = dim or (row.features.shape[1] if len(row) else 0)
-            regions, _ = to_regions(row, names, dim, *(sizes or {}).get(image_id, (0, 0)))
+            regions, _ = to_regions(row, names, dim, *sizes.get(image_id, (0, 0)))
             yield line.number, image_id, regions
         except BadLine as problem:
             yield line.number, image_id, problem
@@ -115,6 +126,11 @@ class Mates:
             key = line.number if self.by_row else line.key.decode("utf-8", "backslashreplace")
             self._places.setdefault(key, (line.offset, line.size))
         self._reader = LineReader(self.path)
+
+    def close(self) -> None:
+        """Close the second file."""
+        if self.path is not None:
+            self._reader.__exit__()
 
     def place(self, number: int, image_id: str) -> tuple[int, int] | None:
         """Where the mate of a line is, and its size; None without a second file.

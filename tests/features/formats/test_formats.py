@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -360,3 +362,15 @@ def test_the_reference_s_own_file(shared: Path) -> None:
     np.testing.assert_array_equal(
         regions.attribute_scores, expected["fe_attr_scores"].astype(np.float16)
     )
+
+
+def test_reading_closes_its_files(
+    tmp_path: Path, feature_files: ModuleType, seen: list[Any], recwarn: pytest.WarningsRecorder
+) -> None:
+    warnings.simplefilter("always", ResourceWarning)
+    reading = read_features(feature_files.write_family(tmp_path, "oscar", seen))
+    next(reading)
+    reading.close()
+    del reading
+    gc.collect()
+    assert not [str(w.message) for w in recwarn if "predictions.tsv" in str(w.message)]
