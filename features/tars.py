@@ -21,6 +21,7 @@ MEMBER_BYTES = 1 << 29  # the most that a member may have: an image of the large
 _BLOCK = 512
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"(\xb5": "zstd"}
 _LONG_NAME_BYTES = 1 << 16
+_DIGITS = 20  # more than any size has
 _OPEN_TARS = 8
 
 
@@ -81,7 +82,7 @@ class Tar:
         """
         at, name, size = 0, "", -1  # what a long-name or pax header said of the next member
         while True:
-            header = self._read(at, _BLOCK)
+            header = self._read(at, _BLOCK) if at < self.bytes else b""
             if at == 0:
                 self._refuse_compressed(header)
             if len(header) < _BLOCK:
@@ -125,8 +126,12 @@ def split_member(path: str | Path) -> tuple[str, str] | None:
     ('a/00000.tar', 'x/1.jpg')
     >>> split_member("a/1.jpg")
     """
-    tar, found, member = str(path).partition(".tar/")
-    return (f"{tar}.tar", member) if found and not os.path.isdir(f"{tar}.tar") else None
+    text, at = str(path), -1
+    while (at := text.find(".tar/", at + 1)) >= 0:
+        tar, member = text[: at + 4], text[at + 5 :]
+        if not os.path.isdir(tar):  # a folder may be called so
+            return tar, member
+    return None
 
 
 def open_tar(path: str) -> Tar:
@@ -153,7 +158,7 @@ class _Entry:
 
 def _entry(header: bytes) -> _Entry:
     """Read a header; ValueError where its checksum or a number of it is wrong."""
-    said = int(header[148:156].strip(b" \0") or b"x", 8)
+    said = _octal(header[148:156].strip(b" \0") or b"x")
     if sum(header) - sum(header[148:156]) + 8 * ord(" ") != said:
         raise ValueError("checksum")
     name = header[:100].partition(b"\0")[0]
@@ -167,7 +172,14 @@ def _number(field: bytes) -> int:
     """Octal digits, or, for sizes beyond 8 GB, big-endian bytes behind a set first bit."""
     if field[0] & 0x80:
         return int.from_bytes(field[1:], "big")
-    return int(field.strip(b" \0") or b"0", 8)
+    return _octal(field.strip(b" \0") or b"0")
+
+
+def _octal(digits: bytes) -> int:
+    """Read octal digits and nothing else: ``int`` takes signs, and a size must not be negative."""
+    if digits.strip(b"01234567"):
+        raise ValueError("not octal")
+    return int(digits, 8)
 
 
 def _extended(kind: bytes, data: bytes) -> tuple[str, int]:
@@ -177,15 +189,19 @@ def _extended(kind: bytes, data: bytes) -> tuple[str, int]:
     name, size = "", -1
     while data:
         length, _, _ = data.partition(b" ")
-        if not length.isdigit() or not 0 < int(length) <= len(data):
+        if not _is_number(length) or not 0 < int(length) <= len(data):
             break
         key, _, value = data[len(length) + 1 : int(length) - 1].partition(b"=")
         if key == b"path":
             name = _decode(value)
-        elif key == b"size" and value.isdigit():
+        elif key == b"size" and _is_number(value):
             size = int(value)
         data = data[int(length) :]
     return name, size
+
+
+def _is_number(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= _DIGITS
 
 
 def _judged(name: str, kind: bytes, offset: int, size: int, tar_bytes: int) -> Member:

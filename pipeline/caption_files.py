@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..artifact import hash_bytes
+from ..artifact import hash_json
 from ..errors import ConfigError, InputError
 from .config import CONFIG_NAME, Source
 from .dataset import Dataset
@@ -27,8 +28,25 @@ class CaptionFile:
 
     @property
     def shard(self) -> str:
-        """The name of a tar's shard: its own, whatever other tars there are."""
-        return f"tar-{hash_bytes(self.name.encode('utf-8', 'surrogateescape'))[:16]}"
+        """The name of a tar's shard: its own, whatever other tars there are.
+
+        Sources that read one tar differently (texts here, a field of the JSON there) have a shard
+        each.
+        """
+        name = self.name.encode("utf-8", "surrogateescape").hex()
+        return f"tar-{hash_json([name, self.settings])[:16]}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides, with its bytes, which rows a tar gives."""
+        columns = self.source.columns
+        return {
+            "columns": columns.model_dump(),
+            "columns_named": sorted(columns.model_fields_set),
+            "split": self.reading.split,
+            "folder": self.reading.folder,
+            "image_files": self.reading.image_files,
+        }
 
 
 def caption_files(dataset: Dataset) -> list[CaptionFile]:

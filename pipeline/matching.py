@@ -13,7 +13,7 @@ import pyarrow as pa
 RULES = ("image id", "file stem", "number")
 AMBIGUOUS = -1
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
-_NUMBER = re.compile(r"[0-9]+$")
+_NUMBER = re.compile(r"(?:^|[\W_])([0-9]+)$")  # no digits within a word, such as a hash
 
 
 def stem_of(name: str) -> str:
@@ -26,13 +26,13 @@ def stem_of(name: str) -> str:
 
 
 def number_of(name: str) -> str:
-    """The number a name ends with, without leading zeros; "" where there is none.
+    """The number that is a name's last word, without leading zeros; "" where there is none.
 
-    >>> number_of("COCO_val2014_000000522418.jpg"), number_of("0"), number_of("a dog")
+    >>> number_of("COCO_val2014_000000522418.jpg"), number_of("0"), number_of("75b2da7854")
     ('522418', '0', '')
     """
     found = _NUMBER.search(stem_of(name))
-    return (found.group().lstrip("0") or "0") if found else ""
+    return (found.group(1).lstrip("0") or "0") if found else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

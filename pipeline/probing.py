@@ -107,17 +107,15 @@ def hash_stamps(images: ImageList, image_root: Path) -> str:
 
     Of an image in a tar, size and time are the tar's.
     """
-    stamps: dict[str, tuple[int, int]] = {}
+    of_tars: dict[str, tuple[int, int] | None] = {}  # by folder in the tar; None: it is no tar
     found = []
     for _, path, _ in images:
-        tar, in_tar, _ = path.partition(".tar/")
-        file = f"{image_root}/{tar}.tar" if in_tar else f"{image_root}/{path}"
-        if not in_tar:
-            found.append(stamp(file))
-            continue
-        if file not in stamps:
-            stamps[file] = stamp(file)
-        found.append(stamps[file])
+        file = f"{image_root}/{path}"
+        folder = file.rpartition("/")[0]
+        if folder not in of_tars:
+            split = split_member(file)
+            of_tars[folder] = stamp(split[0]) if split else None
+        found.append(of_tars[folder] or stamp(file))
     numbers = np.array(found, np.int64).reshape(-1, 2)
     seen = images.table.append_column("bytes", pa.array(numbers[:, 0]))
     seen = seen.append_column("mtime_ns", pa.array(numbers[:, 1]))
@@ -151,12 +149,10 @@ def imageless(image_ids: pa.ChunkedArray) -> pa.Table:
     return pa.table(columns).cast(PROBE_SCHEMA)
 
 
-def image_keys(images: pa.Table, with_path: bool) -> pa.Array:
-    """What tells images apart: the id; with its path where an image may have been probed twice."""
-    keys = images.column("image_id")
-    if with_path:
-        keys = pc.binary_join_element_wise(keys, images.column("path"), "\0")
-    return keys.combine_chunks()
+def image_keys(images: pa.Table) -> pa.Array:
+    """What tells probed images apart: id and path, for several tars may use the same ids."""
+    keys = [pc.cast(images.column(name), pa.large_string()) for name in ("image_id", "path")]
+    return pc.binary_join_element_wise(*keys, pa.scalar("\0", pa.large_string())).combine_chunks()
 
 
 def _row(

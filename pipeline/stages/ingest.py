@@ -140,12 +140,12 @@ class IngestStage(Stage):
 
     def _tar_shards(self) -> list[Shard]:
         """A shard for each tar, by name."""
-        sizes = {file: file.path.stat().st_size for file in self.files if file.is_tar}
-        found = [
-            Shard(name=file.shard, rows=1 + size // TAR_BYTES_AN_IMAGE, work=file)
-            for file, size in sizes.items()
+        files = {file.shard: file for file in self.files if file.is_tar}
+        sizes = {name: file.path.stat().st_size for name, file in files.items()}
+        return [
+            Shard(name=name, rows=1 + sizes[name] // TAR_BYTES_AN_IMAGE, work=files[name])
+            for name in sorted(files)
         ]
-        return sorted(found, key=lambda shard: shard.name)
 
     def _nothing_said(self) -> InputError:
         return InputError(self.files[0].path, "no captions in it")
@@ -156,13 +156,7 @@ class IngestStage(Stage):
             file = shard.work
             return {
                 "tar": {"file": file.name, "stamp": list(stamp(str(file.path)))},
-                "settings": {
-                    "max_pixels": config.max_pixels,
-                    "columns": file.source.columns.model_dump(),
-                    "split": file.reading.split,
-                    "folder": file.reading.folder,
-                    "image_files": file.reading.image_files,
-                },
+                "settings": {"max_pixels": config.max_pixels, **file.settings},
             }
         seen = hash_stamps(shard.work, self.dataset.image_root)
         return {"files": seen, "settings": {"max_pixels": config.max_pixels}}
@@ -258,8 +252,8 @@ class IngestStage(Stage):
         return images, judged, counts
 
     def discard(self) -> None:
+        self.dataset.pairs_file.unlink(missing_ok=True)  # first: pairs alone are refused
         self.dataset.images_file.unlink(missing_ok=True)
-        self.dataset.pairs_file.unlink(missing_ok=True)
         self._kept.forget(keep=False)
         for name in ("caption_files", "images"):  # read all anew
             self.__dict__.pop(name, None)
@@ -284,8 +278,7 @@ class IngestStage(Stage):
         files = [self.dataset.root / path for path in outputs if not path.endswith(".rows.parquet")]
         tables = [pq.read_table(file).cast(PROBE_SCHEMA) for file in files]
         probed = pa.concat_tables([PROBE_SCHEMA.empty_table(), *tables])
-        both = len({file.is_tar for file in self.files}) > 1
-        at = pc.index_in(image_keys(images, both), value_set=image_keys(probed, both))
+        at = pc.index_in(image_keys(images), value_set=image_keys(probed))
         probed = probed.take(pc.drop_null(at))
         there = pc.not_equal(probed.column("content_hash"), "")
         absent = probed.filter(pc.invert(there)).column("image_id")

@@ -91,6 +91,45 @@ def test_a_tar_cut_anywhere_keeps_what_is_whole(tmp_path: Path) -> None:
     assert [m.problem for m in Tar(tmp_path / "t.tar").walk()] == ["", DAMAGED]
 
 
+def with_size(size: bytes, kind: bytes = b"0") -> bytes:
+    """A header that says its member has that size."""
+    header = bytearray(tarfile.TarInfo("a.jpg").tobuf(tarfile.USTAR_FORMAT))
+    header[124:136], header[156:157] = size, kind
+    header[148:156] = b" " * 8
+    header[148:156] = f"{sum(header):06o}\0 ".encode()
+    return bytes(header)
+
+
+@pytest.mark.parametrize("kind", [b"0", b"L", b"x", b"g", b"5"])
+@pytest.mark.parametrize(
+    ("size", "problem"),
+    [
+        (b"-0000001000\0", DAMAGED), (b"-1000      \0", DAMAGED), (b"+0000000001\0", DAMAGED),
+        (b"00000_00001\0", DAMAGED), (b"\x80" + b"\xff" * 11, CUT_SHORT),
+        (b"\xff" * 12, CUT_SHORT), (b"\x80\0\0\0\x7f" + b"\xff" * 7, CUT_SHORT),
+    ],
+)  # fmt: skip
+def test_sizes_that_no_file_has(tmp_path: Path, size: bytes, problem: str, kind: bytes) -> None:
+    whole = write_tar(tmp_path / "t.tar", {"0.jpg": b"fine"}).read_bytes()[:1024]
+    (tmp_path / "t.tar").write_bytes(whole + with_size(size, kind) + bytes(2048))
+    tar = Tar(tmp_path / "t.tar")
+    assert next(iter(tar.members)) == "0.jpg"
+    assert list(tar.members) == ["0.jpg"]
+    assert list(tar.walk())[-1].problem == problem
+
+
+@pytest.mark.parametrize("digits", [20, 21, 5000])
+def test_sizes_of_too_many_digits(tmp_path: Path, digits: int) -> None:
+    info = tarfile.TarInfo("a.jpg")
+    info.pax_headers = {"size": "9" * digits}
+    (tmp_path / "t.tar").write_bytes(info.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
+    assert not (set(Tar(tmp_path / "t.tar").members) - {"a.jpg"})
+    data = b"9" * 5000 + b" size=1\n"
+    header = with_size(b"%011o\0" % len(data), b"x")
+    (tmp_path / "t.tar").write_bytes(header + data + bytes(1024))
+    assert not Tar(tmp_path / "t.tar").members
+
+
 def test_what_is_no_tar(tmp_path: Path) -> None:
     (tmp_path / "t.tar").write_bytes(b"<html>404</html>" * 99)
     assert [m.problem for m in Tar(tmp_path / "t.tar").walk()] == [DAMAGED]
@@ -125,6 +164,8 @@ def test_a_folder_may_be_called_a_tar(tmp_path: Path) -> None:
     assert split_member(tmp_path / "t.tar" / "a.png") is None
     assert image_exists(tmp_path / "t.tar" / "a.png")
     assert open_image(tmp_path / "t.tar" / "a.png", LIMIT).size == (8, 6)
+    path = write_tar(tmp_path / "t.tar" / "u.tar", {"b.tar/a.png": drawn()})
+    assert split_member(path / "b.tar" / "a.png") == (str(path), "b.tar/a.png")
 
 
 def test_a_tar_that_changed_is_listed_anew(tmp_path: Path) -> None:

@@ -719,6 +719,61 @@ def test_tars_beside_other_captions_of_their_images(tars: Path) -> None:
         (tars / "tonics.toml").write_text(text)
 
 
+def test_tars_that_share_a_key_keep_their_images_apart(tmp_path: Path) -> None:
+    more = "image_root = 'cc'\nmax_rejected = 0.9"
+    root = configure(tmp_path / "dataset", "cc/*/0.tar", more)
+    for number, name in enumerate("abcdefgh"):
+        tar(root / "cc" / name / "0.tar", {"k.png": png("red", 8 + number), "k.txt": name})
+    assert ingest(root).counts["rejected"] == {"image id listed twice": 7}
+    assert [(r["path"], r["width"]) for r in images(root)] == [("a/0.tar/k.png", 8)]
+    assert active(root) == {"k#0": "a"}
+
+
+def test_a_tar_in_two_sources_has_a_shard_in_each(tars: Path) -> None:
+    source = "[[ingest.sources]]\ncaptions = 'cc/00000.tar'\n"
+    facts = "columns = { caption = 'caption' }\n"
+    edit(tars, "[ontology]", source + facts + source + "[ontology]", "tonics.toml")
+    edit(tars, "image_root", "max_rejected = 0.9\nimage_root", "tonics.toml")
+    report = ingest(tars)
+    assert report.counts["rejected"] == {"caption repeated for its image": 4}
+    assert ingest(tars).fresh
+    assert len(IngestStage(Dataset.open(tars)).shards()) == 3
+    edit(tars, facts, "", "tonics.toml")  # other texts of the same names
+    assert not status_of(IngestStage(Dataset.open(tars))).done
+
+
+@pytest.mark.parametrize("folder_name", ["00000.tar", "photos"])
+def test_a_file_in_a_folder_called_a_tar_is_looked_at(tmp_path: Path, folder_name: str) -> None:
+    root = configure(tmp_path / "dataset", "captions.jsonl")
+    path = root / "images" / folder_name / "a.png"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(png("red"))
+    write(root, {"image": f"{folder_name}/a.png", "caption": "x"})
+    ingest(root)
+    path.write_bytes(png("blue", 9))
+    folder = path.parent.stat()
+    os.utime(path.parent, ns=(folder.st_atime_ns, folder.st_mtime_ns))
+    assert ingest(root).made == 1
+    assert images(root)[0]["width"] == 9
+
+
+def test_pairs_are_discarded_before_the_images_they_number(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone: list[str] = []
+    unlink = Path.unlink
+
+    def note(path: Path, missing_ok: bool = False) -> None:
+        gone.append(path.name)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", note)
+    IngestStage(Dataset.open(folder)).discard()
+    assert [name for name in gone if name in ("images.parquet", "pairs.parquet")] == [
+        "pairs.parquet", "images.parquet",
+    ]  # fmt: skip
+
+
 CONCEPTUAL = "".join(f"photo number {n}\thttp://a.b/{n}.jpg\n" for n in range(6))
 
 

@@ -43,6 +43,13 @@ def test_a_number_that_two_images_end_with_says_nothing() -> None:
     assert ids.find("val_7") == Match(rule=1, image=11)
 
 
+def test_digits_within_a_word_are_no_number() -> None:
+    ids = _ids("460935487_75b2da7854.jpg", "7.jpg")
+    assert ids.find("2635164923_2a774f7854.jpg") is None
+    assert ids.find("süß7") is None
+    assert ids.find("photo-0007") == Match(rule=2, image=11)
+
+
 def test_rules_can_be_left_out() -> None:
     ids = _ids("train_0007.jpg", rules=("image id",))
     assert ids.find("7") is None
