@@ -13,7 +13,7 @@ import functools
 import mmap
 import os
 from collections.abc import Callable, Generator, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -28,6 +28,7 @@ AHEAD = 4  # batches
 # The kernel reads no more than this at one request, whatever is asked: the smallest usual limit.
 _REQUEST_BYTES = 128 << 10
 _SHARE_OF_MEMORY = 0.5
+_OWN_GROUPS, _ALL_GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def ask_ahead(
@@ -42,7 +43,7 @@ def ask_ahead(
 
     Args:
         images_of: the image numbers of an item.
-        batches: how many items ahead.
+        batches: how many items ahead; 0 for no thread.
     """
     if not store.asks_ahead:
         yield from items
@@ -120,9 +121,23 @@ def exceeds_memory(size: int) -> bool:
     return size > _SHARE_OF_MEMORY * memory_bytes()
 
 
-def memory_bytes() -> int:
-    """The memory of this machine, or what its container may use of it."""
-    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with contextlib.suppress(OSError, ValueError):  # no container, or no limit ("max")
-        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return int(found)
+def memory_bytes(groups: Path = _OWN_GROUPS, root: Path = _ALL_GROUPS) -> int:
+    """The memory of this machine, or what the groups this process is in may use of it.
+
+    Args:
+        groups: lists them: ``0::/a/b`` (cgroup v2), ``5:memory:/a/b`` (v1).
+        root: where groups are folders; a limit holds for all below it.
+    """
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    lines = []
+    with contextlib.suppress(OSError):
+        lines = [line.split(":", 2) for line in groups.read_text().splitlines()]
+    for _, kinds, path in (line for line in lines if len(line) == 3):
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        name = "memory.limit_in_bytes" if kinds else "memory.max"
+        place = PurePosixPath(path.lstrip("/"))
+        for folder in (place, *place.parents):
+            with contextlib.suppress(OSError, ValueError):  # not seen from here, or "max"
+                found.append(int((root / ("memory" if kinds else "") / folder / name).read_text()))
+    return min(found)

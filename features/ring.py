@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from .ahead import work_ahead
-from .readahead import ask_ahead
+from .readahead import AHEAD, ask_ahead
 from .regions import Allocate, RegionBatch, RegionBuffer, ordinary_memory
 from .store import FeatureStore
 
@@ -48,7 +48,9 @@ def gather_ahead(
         pool: where the memory comes from; when omitted, a pool of its own.
     """
     buffers = pool or BufferPool(store.dim, depth + threads + 1)
-    with contextlib.closing(ask_ahead(store, batches, max_regions=max_regions)) as asked:
+    ahead = AHEAD if depth else 0
+    asking = ask_ahead(store, batches, max_regions=max_regions, batches=ahead)
+    with contextlib.closing(asking) as asked:
         yield from work_ahead(
             asked,
             lambda images: buffers.gather(store, images, max_regions),

@@ -28,7 +28,7 @@ from ..artifact import hash_bytes, hash_json
 from ..errors import InputError, PlanMismatch, first_ten
 from ..features.ahead import work_ahead
 from ..features.index import image_key
-from ..features.readahead import ask_ahead
+from ..features.readahead import AHEAD, ask_ahead
 from ..features.ring import BufferPool
 from .plan import Plan
 from .tokens import MAX_TOKENS, Tokens, tokenise
@@ -58,10 +58,15 @@ class Batch:
     texts: torch.Tensor | Tokens
 
     def to(self, device: torch.device | str) -> Batch:
-        """Copy the tensors to a device."""
+        """Copy the tensors to a device.
+
+        Towards a CUDA device without waiting; from there to the CPU nobody would know when the
+        numbers have come.
+        """
+        ahead = torch.device(device).type == "cuda"
         names = ("features", "geometry", "cu_seqlens", "texts")
         moved: dict[str, Any] = {
-            n: v.to(device, non_blocking=True)
+            n: v.to(device, non_blocking=ahead)
             for n in names
             if isinstance(v := getattr(self, n), torch.Tensor)
         }
@@ -269,6 +274,7 @@ class ReadAhead:
             source,
             images_of=lambda item: self.plan.images_of(item[1]),
             max_regions=self.max_regions,
+            batches=AHEAD if self.depth else 0,
         )
         with contextlib.closing(pool), contextlib.closing(asked):
             yield from work_ahead(

@@ -93,6 +93,31 @@ def test_memory_is_that_of_the_machine():
     assert 1 << 28 < readahead.memory_bytes() < 1 << 50
 
 
+@pytest.mark.parametrize(
+    ("groups", "limits", "expected"),
+    [
+        (
+            "0::/a/b\n",
+            {"memory.max": "max", "a/memory.max": "7000", "a/b/memory.max": "9000"},
+            7000,
+        ),
+        ("0::/a/b\n", {"a/b/memory.max": "5000"}, 5000),
+        ("0::/\n", {"memory.max": "3000"}, 3000),
+        ("3:cpu:/x\n5:memory:/a/b\n", {"memory/a/memory.limit_in_bytes": "6000"}, 6000),
+        ("5:cpu,memory:/unseen\n", {"memory/memory.limit_in_bytes": "4000"}, 4000),
+        ("3:cpu:/a\n", {"memory/a/memory.limit_in_bytes": "6000"}, None),
+        ("nonsense\n", {}, None),
+    ],
+)
+def test_memory_is_the_least_that_any_group_above_allows(tmp_path, groups, limits, expected):
+    (tmp_path / "groups").write_text(groups)
+    for name, limit in limits.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(f"{limit}\n")
+    found = readahead.memory_bytes(tmp_path / "groups", tmp_path / "root")
+    assert found == (expected or readahead.memory_bytes(tmp_path / "absent", tmp_path))
+
+
 def resident(path):
     """How many pages of a file are in memory."""
     whole = np.memmap(path, np.uint8, "r")

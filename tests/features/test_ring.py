@@ -48,6 +48,18 @@ def test_batches_are_those_of_plain_gathers(folder, rows, depth, threads, asks_a
     assert not [t for t in threading.enumerate() if t.name.startswith(THREAD_NAME)]
 
 
+@pytest.mark.parametrize("depth", [0, 2])
+def test_the_kernel_is_asked_once_a_batch_and_without_threads_by_none(
+    folder, rows, monkeypatch, depth
+):
+    store, batches, asked = FeatureStore(folder, asks_ahead=True), plan(rows), []
+    monkeypatch.setattr(store, "_ask", lambda rows, counts: asked.append(len(rows)))
+    for _ in gather_ahead(store, batches, depth=depth):
+        threads = [t for t in threading.enumerate() if t.name.startswith(THREAD_NAME)]
+        assert bool(threads) <= bool(depth)
+    assert asked == [len(images) for images in batches]
+
+
 @pytest.mark.parametrize("asks_ahead", [False, True])
 def test_errors_come_in_the_place_of_their_batch(folder, rows, asks_ahead):
     store, batches = FeatureStore(folder, asks_ahead=asks_ahead), plan(rows)

@@ -164,6 +164,18 @@ def test_leftovers_of_a_killed_run_are_removed(stage: Upper) -> None:
     assert not any(leftover.exists() for leftover in leftovers)
 
 
+def test_leftovers_of_rejects_are_removed_and_no_other_stages(stage: Upper) -> None:
+    bring_up_to_date(stage)
+    stage.dataset.rejected.mkdir(exist_ok=True)
+    own = stage.dataset.rejected / "upper-00000.parquet.123.tmp"
+    others = stage.dataset.rejected / "upper-case-00000.parquet.123.tmp"
+    for file in (own, others):
+        file.write_text("half")
+    bring_up_to_date(stage)
+    assert not own.exists()
+    assert others.exists()
+
+
 def test_rejects_are_kept_with_their_reason_and_counted(stage: Upper) -> None:
     INPUTS["text"] = "a1cd f2h"
     report = bring_up_to_date(stage)

@@ -99,6 +99,19 @@ def test_the_memory_of_batches_that_are_not_kept_is_used_again(world):
     assert len(set(places)) <= 2 + 1 + 2 < len(places)
 
 
+def test_only_copies_to_a_gpu_are_not_waited_for(world, monkeypatch):
+    (batch, *_) = stream(world.plan, world.store, world.texts)
+    waited = []
+
+    def to(tensor, device, *, non_blocking):
+        waited.append((torch.device(device).type, not non_blocking))
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    batch.to("cuda").to("cpu")
+    assert set(waited) == {("cuda", False), ("cpu", True)}
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_pinned_batches_reach_the_device_unharmed(world):
