@@ -284,14 +284,22 @@ class ReadAhead:
     def _read(self, pool: BufferPool, step: int, pairs: np.ndarray) -> Batch:
         images = self.plan.images_of(pairs)
         regions = pool.gather(self.store, images, max_regions=self.max_regions)
+        texts = self.texts(pairs)
         return Batch(
             step=step,
             pairs=pairs,
             features=torch.from_numpy(regions.features),
-            geometry=torch.from_numpy(regions.geometry),
-            cu_seqlens=torch.from_numpy(regions.cu_seqlens),
-            texts=self.texts(pairs),
+            geometry=self._pinned(torch.from_numpy(regions.geometry)),
+            cu_seqlens=self._pinned(torch.from_numpy(regions.cu_seqlens)),
+            texts=self._pinned(texts) if isinstance(texts, torch.Tensor) else texts,
         )
+
+    def _pinned(self, small: torch.Tensor) -> torch.Tensor:
+        """Copy a small tensor to where a GPU can read it; torch knows when it may use that again.
+
+        From other memory a copy is waited for, ``non_blocking`` or not.
+        """
+        return small.pin_memory() if self.device.type == "cuda" else small
 
     def _pool(self) -> BufferPool:
         """Memory for batches; made by the consumer's own thread, whose CUDA stream it learns."""

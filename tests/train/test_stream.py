@@ -12,9 +12,12 @@ import webdataset
 from tonics.errors import ImageNotFound, InputError, PlanMismatch
 from tonics.features import FeatureStore
 from tonics.features.ahead import THREAD_NAME
+from tonics.features.ring import BufferPool
 from tonics.features.writer import write_index
 from tonics.train.encoders import load_text_encoder
-from tonics.train.stream import CachedTexts, TokenisedTexts, stream
+from tonics.train.stream import CachedTexts, ReadAhead, TokenisedTexts, stream
+
+PINNED = ("geometry", "cu_seqlens", "texts")  # the features lie in pinned memory from the start
 
 
 def naive(world, rank=0, of=1, start=0, max_regions=None):
@@ -97,6 +100,19 @@ def test_batches_that_are_kept_are_not_overwritten(world):
 def test_the_memory_of_batches_that_are_not_kept_is_used_again(world):
     places = [b.features.data_ptr() for b in stream(world.plan, world.store, world.texts)]
     assert len(set(places)) <= 2 + 1 + 2 < len(places)
+
+
+def test_everything_that_goes_to_a_gpu_is_pinned(world, monkeypatch):
+    pinned = []
+
+    def pin(tensor):
+        pinned.append(tensor)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    reader = ReadAhead(world.plan, world.store, world.texts, device="cuda")
+    batch = reader._read(BufferPool(world.store.dim), 0, world.plan.batch(0))
+    assert [id(t) for t in pinned] == [id(getattr(batch, n)) for n in PINNED]
 
 
 def test_only_copies_to_a_gpu_are_not_waited_for(world, monkeypatch):
