@@ -68,6 +68,12 @@ class ImportStage(Stage):
         """Where the survey lies that an import under way adds to."""
         return survey_file(self.dataset, self.name).with_name("survey_before.parquet")
 
+    @property
+    def empty(self) -> bool:
+        """Nothing was imported yet."""
+        known = survey_file(self.dataset, self.name).exists()
+        return not known and not self._finished_without_survey
+
     def check(self) -> None:
         """Refuse what cannot be made any more, before any stage of a run begins."""
         if self._finished_without_survey:
@@ -128,7 +134,7 @@ class ImportStage(Stage):
     def shards(self) -> list[Shard]:
         if made := self._finished_without_survey:
             return [Shard(name=m.shard, rows=m.counts["in"], work=-1) for m in made.values()]
-        if not survey_file(self.dataset, self.name).exists():
+        if self.empty:
             return []  # 'tonics run -n' and 'status' list it; check() says what is to be done
         lines = self.survey.used.column("shard").value_counts().to_pylist()
         return [Shard(name=f"{c['values']:05d}", rows=c["counts"], work=c["values"]) for c in lines]

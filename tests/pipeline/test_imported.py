@@ -182,6 +182,9 @@ def test_nothing_imported_yet_is_listed_not_refused(root: Path) -> None:
     stages = stages_of(dataset)
     assert not status_of(stages["extract/given"]).done
     found = forecast(dataset, [stages["extract/given"], stages["plan/random"]])
+    done = CliRunner().invoke(app, ["-C", str(root), "run", "-n", "extract"])
+    assert done.exit_code == 0
+    assert "extract/given waits for 'tonics features import given FILE'" in done.output
     assert (found[0].key, found[0].rows) == ("extract/given", 0)
     with pytest.raises(StaleInput, match="nothing imported yet; run 'tonics features import given"):
         export_features(dataset, "given", root / "out", ids="id", geometry=True, replace_all=False)
