@@ -65,10 +65,12 @@ def init_dataset(
         raise InputError(images, found, expected="the folder of the images")
     given = [_Given.of(one, source_format) for one in _gathered(captions)]
     features = "imported" if features_only else "grid"
+    image_root = images or _common([one.folder for one in given if one.folder is not None])
     values = {
-        "images": _images(root, images, given, features_only),
+        "images": _images(root, image_root, features_only),
         "captions": _quoted(_shown(given[0].path, root) if given else "captions.json"),
         "format": f"{_quoted(given[0].format if given else source_format):<22}",
+        "folder": f"{_quoted(given[0].below(image_root) if given else ''):<22}",
         "columns": _columns(columns),
         "features": features,
         "set": f"{f'[features.{features}]':<31}",
@@ -85,7 +87,9 @@ def init_dataset(
     text = TEMPLATE.read_text(encoding="utf-8").format(**values)
     for more in given[1:]:
         source = f"[[ingest.sources]]\ncaptions = {_quoted(_shown(more.path, root))}\nformat = "
-        source += f"{_quoted(more.format)}\n{_columns(columns)}\n"
+        below = more.below(image_root)
+        source += f"{_quoted(more.format)}\n" + (f"images = {_quoted(below)}\n" if below else "")
+        source += f"{_columns(columns)}\n"
         text = text.replace("[ingest.splits]", source + "[ingest.splits]", 1)
     _check(path, text)
     with atomic_file(path) as tmp:
@@ -107,13 +111,24 @@ class _Given:
 
     @classmethod
     def of(cls, path: Path, source_format: str) -> _Given:
-        first = next(iter(find_files(Path(), str(path))))
+        files = find_files(Path(), str(path))
+        first, folder = files[0], None
         said = source_format
         if said == "auto":
             with contextlib.suppress(InputError):  # 'tonics run' will say what it makes of it
                 said = format_of(first, Source(captions=str(path)))
-        holds_images = said == "webdataset" or (said == "parquet" and is_img2dataset(first))
-        return cls(path=path, format=said, folder=first.parent if holds_images else None)
+        if said == "webdataset":
+            folder = _common([file.parent for file in files])
+        elif said == "parquet" and is_img2dataset(first):
+            folder = first.parent
+        return cls(path=path, format=said, folder=folder)
+
+    def below(self, image_root: Path | None) -> str:
+        """The source's ``images``: a table's folder below image_root; tars are found without."""
+        if self.folder is None or image_root is None or self.format == "webdataset":
+            return ""
+        folder, root = (Path(os.path.abspath(path)) for path in (self.folder, image_root))
+        return folder.relative_to(root).as_posix() if root in folder.parents else ""
 
 
 def _gathered(captions: Sequence[Path]) -> list[Path]:
@@ -133,19 +148,25 @@ def _gathered(captions: Sequence[Path]) -> list[Path]:
         elif not given.exists() and not any(c in str(given) for c in "*?[{"):
             raise InputError(given, "no such file or folder")
         found.append(given)
-    for folder, suffix in {(p.parent, p.suffix) for p in found if p.suffix in _SEVERAL}:
+    for folder, suffix in dict.fromkeys((p.parent, p.suffix) for p in found):
+        if suffix not in _SEVERAL:
+            continue
         listed = {p for p in found if p.parent == folder and p.suffix == suffix}
         if len(listed) > 1 and listed == set(folder.glob(f"*{suffix}")):  # as a shell spells it out
             found = [p for p in found if p not in listed] + [folder / f"*{suffix}"]
     return found
 
 
-def _images(root: Path, images: Path | None, given: Sequence[_Given], features_only: bool) -> str:
+def _common(folders: Sequence[Path]) -> Path | None:
+    """The nearest folder that all are in, or None of none."""
+    absolute = [os.path.abspath(folder) for folder in folders]
+    return Path(os.path.commonpath(absolute)) if absolute else None
+
+
+def _images(root: Path, folder: Path | None, features_only: bool) -> str:
     """The line of [ingest] that says where images are."""
     if features_only:
         return "image_files = false            # features and captions, no image is looked for"
-    beside = next((one.folder for one in given if one.folder is not None), None)
-    folder = images or beside
     quoted = _quoted(_shown(folder, root) if folder else "images")
     return f"image_root = {quoted:<17} # image paths below are relative to it"
 

@@ -32,7 +32,8 @@ class Judged:
     """What became of the captions.
 
     Attributes:
-        captions: those that are taken in. ignored: how many images were never downloaded.
+        captions: those that are taken in.
+        ignored: how many captions are of images that were never downloaded.
     """
 
     captions: Captions

@@ -138,7 +138,7 @@ def _keys(known: _Known, captions: Captions) -> np.ndarray:
     """
     image, k = captions.image[captions.rows], captions.position[captions.rows]
     row = known.find(image, k)
-    same = (row >= 0) & (np.append(known.caption_hash, 0)[row] == captions.caption_hash)
+    same = (row >= 0) & (np.append(known.caption_hash, np.uint64(0))[row] == captions.caption_hash)
     there = np.zeros(max(image.max(initial=-1), known.image.max(initial=-1)) + 1, bool)
     there[known.image] = True
     changed = np.unique(image[~same & there[image]])

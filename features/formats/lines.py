@@ -67,7 +67,7 @@ def _scan(path: Path) -> Iterator[Line]:
 def _hop(path: Path, offsets: list[int]) -> Iterator[Line]:
     with path.open("rb", buffering=0) as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-        ends = [*offsets[1:], path.stat().st_size]
+        ends = [*offsets[1:], *[path.stat().st_size][: len(offsets)]]  # an empty file has none
         for number, (offset, end) in enumerate(zip(offsets, ends, strict=True), 1):
             before = offset > 0
             text = os.pread(file.fileno(), min(_KEY, end - offset) + before, offset - before)

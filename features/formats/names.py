@@ -84,16 +84,22 @@ class Names:
         return hash_json(self.to_json())
 
     def collect(self, objects: Sequence[Object]) -> None:
-        """Give names that are new the next numbers."""
+        """Give names that are new the next numbers.
+
+        Raises:
+            BadLine: there are more names than numbers.
+        """
         if self.fixed:
             return
         for label, attributes in names_in(objects):
-            if self._label_of.setdefault(label, len(self.labels)) == len(self.labels):
+            if label not in self._label_of:
+                _check_room(self.labels, "labels")
+                self._label_of[label] = len(self.labels)
                 self.labels.append(Label(label))
             for name in attributes:
-                if self._attribute_of.setdefault(name, len(self.attributes)) == len(
-                    self.attributes
-                ):
+                if name not in self._attribute_of:
+                    _check_room(self.attributes, "attributes")
+                    self._attribute_of[name] = len(self.attributes)
                     self.attributes.append(name)
 
     def label(self, name: str) -> int:
@@ -119,12 +125,11 @@ class Names:
         return self._number(attributes, self.first_attribute, len(self.attributes), "attribute")
 
     def _number(self, values: np.ndarray, first: int, count: int, what: str) -> np.ndarray:
-        numbers = values + first
-        limit = _MOST + 1 if self.numbered else count
-        if values.size and (int(values.min()) < 0 or int(numbers.max()) >= limit):
-            bad = values[(values < 0) | (numbers >= limit)]
+        end = (_MOST + 1 if self.numbered else count) - first
+        bad = values[(values < 0) | (values >= end)]  # before the sum, which may wrap around
+        if bad.size:
             raise BadLine(f"{what} not in the vocabulary", f"number {int(bad.flat[0]) + first}")
-        return numbers.astype(np.uint16)
+        return (values + first).astype(np.uint16)
 
     def vocabulary(self, most_label: int = -1, most_attribute: int = -1) -> Vocabulary:
         """The vocabulary of a store.
@@ -138,6 +143,11 @@ class Names:
             return Vocabulary(labels=tuple(labels), attributes=tuple(attributes))
         labels = self.labels or [Label(UNLABELLED)]
         return Vocabulary(labels=tuple(labels), attributes=tuple(self.attributes))
+
+
+def _check_room(names: Sequence[object], what: str) -> None:
+    if len(names) > _MOST:
+        raise BadLine(f"too many {what}", f"more than {len(names):,} names")
 
 
 def read_names(labels: Path | None, attributes: Path | None) -> Names:

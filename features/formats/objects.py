@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..regions import MAX_ATTRIBUTES
-from .row import BadLine, Object
+from .row import MAX_PIXELS, BadLine, Object, shown
 
 BAD_JSON = "not the JSON of this format"
 
@@ -35,10 +35,10 @@ def size_of(value: Mapping[str, Any], width: str, height: str) -> tuple[int, int
         return 0, 0
     try:
         size = int(found[0] or 0), int(found[1] or 0)
-    except (TypeError, ValueError) as error:
-        raise BadLine(BAD_JSON, f"{width} and {height} are {found!r}") from error
-    if min(size) < 1:
-        raise BadLine(BAD_JSON, f"{width} and {height} are {found!r}")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadLine(BAD_JSON, f"{width} and {height} are {_shown(found)}") from error
+    if min(size) < 1 or max(size) > MAX_PIXELS:
+        raise BadLine(BAD_JSON, f"{width} and {height} are {_shown(found)}")
     return size
 
 
@@ -51,7 +51,7 @@ def _object(value: Any, number: int) -> Object:
     if not isinstance(box, Sequence) or len(box) != 4 or not all(map(_is_number, box)):
         raise BadLine(BAD_JSON, f"object {number} has no 'rect' of four numbers")
     attributes, scores = _attributes(value, number)
-    x1, y1, x2, y2 = map(float, box)
+    x1, y1, x2, y2 = (_float(side, "rect", number) for side in box)
     return Object(
         name=name,
         score=_number(value.get("conf", 1.0), "conf", number),
@@ -78,7 +78,19 @@ def _is_number(value: Any) -> bool:
 
 def _number(value: Any, what: str, number: int) -> float:
     if not _is_number(value):
-        raise BadLine(BAD_JSON, f"object {number}: {what} is {value!r}")
-    if not math.isfinite(value):
+        raise BadLine(BAD_JSON, f"object {number}: {what} is {_shown(value)}")
+    found = _float(value, what, number)
+    if not math.isfinite(found):
         raise BadLine("NaN or infinity", f"{what} of object {number}")
-    return float(value)
+    return found
+
+
+def _float(value: float, what: str, number: int) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:  # a whole number of hundreds of digits
+        raise BadLine(BAD_JSON, f"{what} of object {number} is {_shown(value)}") from error
+
+
+def _shown(value: Any) -> str:
+    return shown(repr(value).encode("utf-8", "backslashreplace"))

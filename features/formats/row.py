@@ -18,6 +18,7 @@ from ..regions import MAX_REGIONS
 
 GEOMETRY = 6  # x1/W y1/H x2/W y2/H w/W h/H, which Oscar's users append to the features
 FLOATS, INTEGERS = "<f4", "<i8"
+MAX_PIXELS = (1 << 31) - 1  # of an image's side: what the stores' int32 holds
 
 
 class BadLine(ValueError):
@@ -125,7 +126,7 @@ def check_columns(columns: Sequence[bytes], expected: int) -> None:
         raise BadLine("wrong column count", f"{len(columns)} columns, expected {expected}")
 
 
-def whole_number(cell: bytes, what: str, most: int = 1 << 31) -> int:
+def whole_number(cell: bytes, what: str, most: int = MAX_PIXELS) -> int:
     """Read a whole number that is not negative.
 
     >>> whole_number(b" 36 ", "num_boxes")

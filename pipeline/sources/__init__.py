@@ -52,6 +52,7 @@ _BY_SUFFIX = {
     ".tar": "webdataset",
 }
 _START_BYTES = 1 << 20
+_MOST_FILES = 1_000_000
 _DO = "check ingest.sources.captions in tonics.toml (paths are relative to that file)"
 
 
@@ -83,16 +84,24 @@ def find_files(root: Path, captions: str) -> list[Path]:
 def _ranges(name: str) -> list[str]:
     """Spell out ``{first..last}``.
 
+    Raises:
+        InputError: first is behind last, or the range is absurd.
+
     >>> _ranges("{08..10}.tar")
     ['08.tar', '09.tar', '10.tar']
     """
-    match = re.search(r"\{(\d+)\.\.(\d+)\}", name)
+    match = re.search(r"\{(\d{1,20})\.\.(\d{1,20})\}", name)
     if match is None:
         return [name]
     first, last = match.groups()
+    head, tails = name[: match.start()], _ranges(name[match.end() :])
+    count = int(last) - int(first) + 1
+    if not 0 < count * len(tails) <= _MOST_FILES:
+        found = f"{max(count, 0) * len(tails):,} files"
+        expected = f"{{first..last}} of 1 to {_MOST_FILES:,} files"
+        raise InputError(name, found, expected=expected, do=_DO)
     numbers = range(int(first), int(last) + 1)
-    head, tail = name[: match.start()], name[match.end() :]
-    return [f"{head}{n:0{len(first)}d}{more}" for n in numbers for more in _ranges(tail)]
+    return [f"{head}{n:0{len(first)}d}{tail}" for n in numbers for tail in tails]
 
 
 def read_captions(path: Path, source: Source) -> Iterator[Captioned]:

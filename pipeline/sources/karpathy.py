@@ -21,7 +21,8 @@ def read_karpathy(path: Path, source: Source) -> Iterator[Captioned]:
     the field are keyed so, and so are COCO's own caption files. ``restval`` becomes train.
     """
     for number, image in enumerate(_images(path)):
-        image_id = str(image.get("cocoid", image["filename"]))
+        cocoid = image.get("cocoid")
+        image_id = str(image["filename"] if cocoid is None else cocoid)
         folder = str(image.get("filepath") or "").strip("/")
         name = f"{folder}/{image['filename']}" if folder else str(image["filename"])
         split = str(image.get("split") or "")

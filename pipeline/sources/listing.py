@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from ...artifact import atomic_file, hash_file, hash_json
 from ...errors import TonicsError
 from ..config import Source
+from .parquet import path_beside
 from .row import NEVER_DOWNLOADED, NO_CAPTION, Captioned
 
 ROWS_SCHEMA = pa.schema(
@@ -35,7 +36,7 @@ ROWS_SCHEMA = pa.schema(
         ("optional", pa.bool_()),
     ]
 )
-LISTING_VERSION = 1  # raised when the same file would give another table
+LISTING_VERSION = 2  # raised when the same file would give another table
 _ROWS_AT_ONCE = 50_000
 _KEPT_FROM_BYTES = 4_000_000  # smaller files are parsed as fast as their table is read
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -156,7 +157,7 @@ def _keep(table: pa.Table, path: Path) -> bool:
 
 
 def _identity(file: Path, file_hash: str, source: Source, reading: Reading) -> str:
-    beside = file.with_suffix(".tar").is_file()  # decides where img2dataset's images are
+    beside = path_beside(file) if file.suffix == ".parquet" or source.format == "parquet" else ""
     said = source.model_dump(mode="json", exclude={"captions"})
     read = [reading.folder, reading.split, reading.image_files]
     return hash_json([LISTING_VERSION, file.name, file_hash, said, read, beside])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +90,7 @@ def _layout(path: Path, source: Source, schema: pa.Schema) -> _Layout:
         caption=named.caption,
         split=named.split,
         status="status" if downloaded else "",
-        path=_path_beside(path) if downloaded else "{}",
+        path=path_beside(path) if downloaded else "{}",
     )
     _check_types(path, schema, layout)
     return layout
@@ -145,15 +147,19 @@ def _decoded(value: Any) -> Any:
     return None if value is None else value.decode("utf-8", "surrogateescape")
 
 
-def _path_beside(path: Path) -> str:
-    """The pattern of img2dataset's images, from their key, by what lies beside the table."""
+def path_beside(path: Path) -> str:
+    """The pattern of img2dataset's images, from their key, by what lies beside the table.
+
+    Raises:
+        InputError: a tar is compressed.
+    """
     tar, folder = path.with_suffix(".tar"), path.with_suffix("")
     place = folder.name
     names: Iterator[str] = iter(())
     if tar.is_file():
         place, names = tar.name, (member.name for member in Tar(tar).walk())
     elif folder.is_dir():
-        names = (file.name for file in folder.iterdir())
+        names = iter(heapq.nsmallest(_FIRST_IMAGES, os.listdir(folder)))
     suffixes = (Path(name).suffix for name in itertools.islice(names, _FIRST_IMAGES))
     suffix = next((s for s in suffixes if s.lower() in SUFFIXES), ".jpg")
     return f"{place.replace('{', '{{').replace('}', '}}')}/{{}}{suffix}"

@@ -30,16 +30,19 @@ class Captioned(NamedTuple):
     optional: bool = False
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its end); a byte-order mark is dropped.
 
     Only ``\\n`` and ``\\r\\n`` end a line: a caption may hold any other separator.
+
+    Args:
+        blank: lines of nothing but spaces are wanted too.
     """
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             data = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
             line = data.rstrip(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape")
-            if line.strip():
+            if blank or line.strip():
                 yield number, line
 
 

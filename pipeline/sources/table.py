@@ -50,7 +50,7 @@ def read_jsonl(path: Path, source: Source) -> Iterator[Captioned]:
 
 def _read_delimited(path: Path, source: Source, **dialect: Any) -> Iterator[Captioned]:
     csv.field_size_limit(_FIELD_LIMIT)
-    records = _records(path, numbered_lines(path), dialect)
+    records = _records(path, numbered_lines(path, blank=True), dialect)
     _, first = next(records, (0, []))
     if first is None:
         raise InputError(path, "its header line has a quote that is never closed")
@@ -106,7 +106,9 @@ class _Feed:
 
     def __next__(self) -> str:
         try:
-            line = self._again.popleft() if self._again else next(self._lines)
+            line = self._next()
+            while not self._record and not line[1].strip():  # between records, not within quotes
+                line = self._next()
         except StopIteration:
             if self._record:
                 raise _EndlessError from None
@@ -116,6 +118,9 @@ class _Feed:
             raise _EndlessError
         self._record.append(line)
         return line[1] + "\n"
+
+    def _next(self) -> tuple[int, str]:
+        return self._again.popleft() if self._again else next(self._lines)
 
     @property
     def first(self) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...features.images import SUFFIXES
-from ...features.tars import Tar
+from ...features.tars import CUT_SHORT, DAMAGED, Tar
 from ..config import Source
 from .row import NEVER_DOWNLOADED, Captioned, broken, with_captions
 
@@ -48,21 +48,21 @@ def read_webdataset(path: Path, source: Source, visit: Visit | None = None) -> I
         problem = member.problem
         if kind in ("text", "json") and member.size > TEXT_BYTES:
             problem = problem or f"member larger than {TEXT_BYTES >> 20} MiB"
-        if problem and (kind or not member.name):
+        if problem and (kind or problem in (CUT_SHORT, DAMAGED)):
             yield broken(path, f"byte {member.offset}", problem)
         elif kind:
-            _take(samples.setdefault(key, _Sample()), kind, member.name, tar.read(member), visit)
+            data = tar.read(member) if visit or kind != "image" else b""
+            _take(samples.setdefault(key, _Sample()), kind, member.name, data, visit)
     for key, sample in samples.items():
         yield from _rows(path, source, key, sample)
 
 
 def _kind(name: str) -> tuple[str, str]:
     """The key of a member, and what it is: image, text, json or "" for anything else."""
-    folder, slash, base = name.rpartition("/")
-    stem, dot, ending = base.partition(".")
+    stem, dot, ending = name.rpartition(".")  # a key may have dots itself
     ending = dot + ending.lower()
     kinds = {".txt": "text", ".json": "json"}
-    return folder + slash + stem, "image" if ending in SUFFIXES else kinds.get(ending, "")
+    return stem, "image" if ending in SUFFIXES else kinds.get(ending, "")
 
 
 def _take(sample: _Sample, kind: str, name: str, data: bytes, visit: Visit | None) -> None:

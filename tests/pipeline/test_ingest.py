@@ -844,6 +844,25 @@ def test_img2datasets_tables_say_what_was_downloaded(tars: Path) -> None:
     assert (counts["in"], counts["out"]) == (3, 2)
 
 
+def test_what_lies_beside_a_kept_table_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tonics.pipeline.sources.listing._KEPT_FROM_BYTES", 0)
+    root = configure(tmp_path / "dataset", "cc/0.parquet", "image_root = 'cc'")
+    columns = {"key": ["k"], "caption": ["one"], "status": ["success"]}
+    (root / "cc" / "0").mkdir(parents=True)
+    pq.write_table(pa.table(columns), root / "cc" / "0.parquet")
+    paths = []
+    for name in ("k.png", "k.webp"):
+        (root / "cc" / "0" / name).write_bytes(png("red"))
+        ingest(root)
+        paths.append(images(root)[0]["path"])
+        (root / "cc" / "0" / name).unlink()
+    tar(root / "cc" / "0.tar", {"k.png": png("red")})
+    ingest(root)
+    assert [*paths, images(root)[0]["path"]] == ["0/k.png", "0/k.webp", "0.tar/k.png"]
+
+
 def test_captions_without_images(tmp_path: Path) -> None:
     more = "image_files = false\nsplits = { val = 0.3, test = 0.3 }"
     root = configure(tmp_path / "dataset", "train.tsv", more)

@@ -118,6 +118,7 @@ def test_an_existing_file_is_refused_and_kept(sources: Path) -> None:
         ({"batch_size": 1}, "^--batch-size: value 1, expected greater than 1"),
         ({"captions": ["."]}, "is a folder, expected a caption file, or a folder of .tar or"),
         ({"captions": ["absent/*.tar"]}, r"absent/\*.tar: no file matches"),
+        ({"captions": ["{3..1}.tar"]}, r"{3..1}.tar: 0 files, expected {first..last} of 1 to"),
         ({"images": __file__}, "is a file, expected the folder of the images"),
     ],
 )
@@ -157,6 +158,30 @@ def test_some_of_a_folders_tars_are_named_one_by_one(tmp_path: Path) -> None:
         str(tmp_path / "cc3m" / "a.tar"),
         str(tmp_path / "cc3m" / "b.tar"),
     ]
+
+
+def test_tars_of_several_folders_have_their_common_parent(tmp_path: Path) -> None:
+    root = tmp_path / "dataset"
+    kinds = ("train", "val", "test", "more")
+    tars = [tar for kind in kinds for tar in write_tars(root / "cc" / kind)]
+    for number, captions in enumerate((tars, [root / "cc" / kind for kind in kinds])):
+        init_dataset(tmp_path / f"{number}", captions=captions)
+        ingest = load_config(tmp_path / f"{number}").ingest
+        assert ingest.image_root == str(root / "cc")
+        assert [s.captions for s in ingest.sources] == [f"{root}/cc/{k}/*.tar" for k in kinds]
+    init_dataset(root, captions=[root / "cc" / "*" / "*.tar"])
+    assert load_config(root).ingest.image_root == "cc"
+
+
+def test_tables_of_several_folders_say_where_their_images_are(tmp_path: Path) -> None:
+    for kind in ("train", "val"):
+        (tmp_path / kind).mkdir()
+        columns = {"key": ["0"], "caption": ["a"], "status": ["success"]}
+        pq.write_table(pa.table(columns), tmp_path / kind / "00000.parquet")
+    init_dataset(tmp_path, captions=[tmp_path / "train", tmp_path / "val"])
+    ingest = load_config(tmp_path).ingest
+    assert (tmp_path / ingest.image_root).resolve() == tmp_path.resolve()
+    assert [source.images for source in ingest.sources] == ["train", "val"]
 
 
 def test_the_format_is_guessed(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tonics.errors import ConfigError, InputError
+from tonics.features.tars import CUT_SHORT, DAMAGED, Member, Tar
 from tonics.pipeline.config import Columns, Source
 from tonics.pipeline.sources import (
     NEVER_DOWNLOADED,
@@ -166,6 +167,15 @@ def test_a_quote_that_is_never_closed_costs_one_row(tmp_path: Path, lines: int) 
     assert rows[-1].where == f"t.csv:{5 + lines}"
 
 
+def test_blank_lines_are_kept_within_quotes_and_dropped_between(tmp_path: Path) -> None:
+    text = 'image,caption\n\na,"one\n\n  \nmore"\n   \nb,two\n\n'
+    rows = read(tmp_path / "t.csv", text, format="csv")
+    assert [(r.image_id, r.caption, r.where) for r in rows] == [
+        ("a", "one\n\n  \nmore", "t.csv:3"), ("b", "two", "t.csv:8"),
+    ]  # fmt: skip
+    assert said(read(tmp_path / "t.tsv", "image\tcaption\n  \na\tone\n")) == [("a", "one")]
+
+
 def test_a_quote_within_a_field_is_a_character(tmp_path: Path) -> None:
     rows = read(tmp_path / "t.csv", 'image,caption\na.jpg,a 5" disk\nb.jpg,b\n', format="csv")
     assert said(rows) == [("a.jpg", 'a 5" disk'), ("b.jpg", "b")]
@@ -287,6 +297,9 @@ def test_karpathy(tmp_path: Path) -> None:
     ]
     assert rows[0].where == "dataset_coco.json:sentence 1"
     assert rows[3].problem == NO_CAPTION
+    null = json.dumps(KARPATHY).replace("391895,", "null,", 1)
+    rows = read(tmp_path / "dataset_coco.json", null)
+    assert rows[0].image_id == "COCO_val2014_000000391895.jpg"
 
 
 @pytest.mark.parametrize(
@@ -422,7 +435,7 @@ def test_web_datasets(tmp_path: Path) -> None:
         "2.txt": b"never downloaded", "3.jpg": b"", "4.jpg": b"", "4.txt": b'["a", "b"]',
         "5.jpg": b"", "5.txt": b"[sic] a bracket", "6.cls": b"7", "7.webp": b"",
         "7.txt": b"caf\xe9", "8.jpg": b"", "8.json": b"{", "8.txt": b"fine", "9.jpg": b"",
-        "9.json": b"[]",
+        "9.json": b"[]", "v.1/a.v2.jpg": b"", "v.1/a.v2.txt": b"dots",
     }  # fmt: skip
     write_tar(tmp_path / "t.tar", members)
     seen: dict[str, bytes] = {}
@@ -441,14 +454,42 @@ def test_web_datasets(tmp_path: Path) -> None:
         ("7", "t.tar/7.webp", "caf\udce9", ""),
         ("8", "t.tar/8.jpg", "fine", ""),
         ("", "", "", "not valid JSON"),
+        ("v.1/a.v2", "t.tar/v.1/a.v2.jpg", "dots", ""),
     ]
     assert set(seen) == {name for name in members if name.lower().endswith(("jpg", "png", "webp"))}
     named = Source(
         captions="t.tar", columns=Columns(caption="caption", image_id="uid", split="part")
     )
-    first, *_, last = read_webdataset(tmp_path / "t.tar", named)
+    first, *_, last, _ = read_webdataset(tmp_path / "t.tar", named)
     assert (first.image_id, first.caption, first.split) == ("u1", "from the facts", "dev")
     assert (last.where, last.problem) == ("t.tar:9", "not valid JSON")
+
+
+@pytest.mark.parametrize("damage", [CUT_SHORT, DAMAGED])
+def test_damage_in_members_of_other_kinds_is_told(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "t.tar"
+    write_tar(path, {"0.jpg": b"", "0.txt": b"one", "0.npy": bytes(2000), "1.txt": b"lost"})
+    data = bytearray(path.read_bytes())
+    at = data.index(b"0.npy")
+    if damage == DAMAGED:
+        data[at + 130] ^= 1
+    path.write_bytes(data if damage == DAMAGED else data[: at + 900])
+    rows = list(read_webdataset(path, Source(captions="t.tar")))
+    assert [r.problem for r in rows] == [damage, ""]
+
+
+def test_captions_alone_read_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tar(tmp_path / "t.tar", {"0.jpg": b"x", "0.txt": b"one"})
+    names: list[str] = []
+    read_member = Tar.read
+
+    def note(tar: Tar, member: Member) -> bytes:
+        names.append(member.name)
+        return read_member(tar, member)
+
+    monkeypatch.setattr(Tar, "read", note)
+    assert len(list(read_webdataset(tmp_path / "t.tar", Source(captions="t.tar")))) == 1
+    assert names == ["0.txt"]
 
 
 def test_texts_that_are_too_long_to_be_captions(
@@ -484,6 +525,9 @@ def test_files_of_a_pattern(tmp_path: Path) -> None:
     ]
     with pytest.raises(InputError, match=r"d\*.tar: no file matches; check"):
         find_files(tmp_path, "d*.tar")
+    for absurd in ("{3..1}.tar", "{0..99999999999999999999}.tar", "{0..9999}/{0..9999}.tar"):
+        with pytest.raises(InputError, match=r"files, expected {first..last} of 1 to 1,000,000"):
+            find_files(tmp_path, absurd)
 
 
 @pytest.mark.shared

@@ -16,8 +16,10 @@ import pytest
 from tonics.errors import InputError
 from tonics.features import Regions
 from tonics.features.formats import FORMATS, format_of, read_features
+from tonics.features.formats.lines import lines_of
 from tonics.features.formats.names import Names, read_names
-from tonics.features.formats.row import BadLine
+from tonics.features.formats.objects import size_of
+from tonics.features.formats.row import BadLine, Object
 
 FAMILIES = list(FORMATS)
 SIZE = (64, 48)
@@ -243,6 +245,79 @@ def test_a_bad_line_is_rejected_by_its_number_and_the_others_are_read(
     bad = [(number, problem) for number, _, problem in found if isinstance(problem, BadLine)]
     assert [number for number, _ in bad] == [4], bad
     assert bad[0][1].reason == reason
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rect", f"[0, 0, 1, {'9' * 400}]"), ("conf", "9" * 400),
+        ("attr_scores", f"[{'9' * 400}, 0.5]"),
+    ],
+)  # fmt: skip
+def test_odd_numbers_in_json_cost_a_line(
+    key: str, value: str, tmp_path: Path, feature_files: ModuleType, seen: list[Any]
+) -> None:
+    image_id, text = feature_files.scene_graph(seen[0]).split("\t")
+    said = json.loads(text)
+    said["objects"][0][key] = "HERE"
+    line = f"{image_id}\t" + json.dumps(said).replace('"HERE"', value)
+    path = feature_files.write_family(tmp_path, "scene_graph", seen)
+    lines = path.read_text().splitlines()
+    feature_files.write_lines(path, [line, *lines[1:]])
+    bad = [problem for _, _, problem in _read(path) if isinstance(problem, BadLine)]
+    assert [problem.reason for problem in bad] == ["not the JSON of this format"]
+    assert len(str(bad[0])) < 150
+
+
+@pytest.mark.parametrize("side", ["Infinity", "2147483648", "NaN", "9" * 400, "-1"])
+def test_odd_sizes_in_json_cost_a_line(side: str) -> None:
+    with pytest.raises(BadLine, match="image_w and image_h are ") as error:
+        size_of(json.loads(f'{{"image_w": {side}, "image_h": 4}}'), "image_w", "image_h")
+    assert len(str(error.value)) < 150
+
+
+@pytest.mark.parametrize("family", ["bottom_up", "lxmert"])
+def test_a_side_beyond_int32_costs_a_line(
+    family: str, tmp_path: Path, feature_files: ModuleType, seen: list[Any]
+) -> None:
+    path = feature_files.write_family(tmp_path, family, seen)
+    lines = path.read_text().splitlines()
+    feature_files.write_lines(path, [_cell(lines[0], 1, "2147483648"), *lines[1:]])
+    assert getattr(_read(path)[0][2], "reason", "") == "bad number"
+
+
+def test_more_names_than_numbers_cost_a_line() -> None:
+    names = Names()
+    names.collect([_object(f"l{k}", f"a{k}") for k in range(65_536)])
+    names.collect([_object("l0", "a65535")])
+    with pytest.raises(BadLine, match="too many labels"):
+        names.collect([_object("new", "a0")])
+    with pytest.raises(BadLine, match="too many attributes"):
+        names.collect([_object("l0", "new")])
+    assert (len(names.labels), len(names.attributes)) == (65_536, 65_536)
+    with pytest.raises(BadLine, match="not in the vocabulary"):
+        names.label("new")
+
+
+def _object(name: str, attribute: str) -> Object:
+    box = (0.0, 0.0, 1.0, 1.0)
+    return Object(name=name, score=1.0, box=box, attributes=(attribute,), attribute_scores=(1.0,))
+
+
+@pytest.mark.parametrize("names", [Names.without_names(1), Names.without_names(0)])
+def test_numbers_that_wrap_around_are_no_labels(names: Names) -> None:
+    most = np.iinfo(np.int64).max
+    for number in (most, -1, 65_536):
+        with pytest.raises(BadLine, match="label not in the vocabulary"):
+            names.number_labels(np.array([0, number], np.int64))
+    end = 65_536 - names.first_label
+    assert names.number_labels(np.array([end - 1], np.int64)).tolist() == [65_535]
+
+
+def test_an_empty_second_file_with_an_index_has_no_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_bytes(b"")
+    (tmp_path / "a.lineidx").write_bytes(b"")
+    assert list(lines_of(tmp_path / "a.tsv", ids_only=True)) == []
 
 
 def test_labels_of_another_row_are_not_used(
