@@ -10,9 +10,10 @@ import pickle
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,14 +23,15 @@ from PIL import Image
 
 from tonics.artifact import hash_bytes, hash_file
 from tonics.errors import ConfigError, FormatError, InputError, TooManyRejects
-from tonics.pipeline.config import Splits
-from tonics.pipeline.dataset import Dataset
+from tonics.pipeline.config import Source, Splits
+from tonics.pipeline.dataset import PAIRS_SCHEMA, Dataset
 from tonics.pipeline.graph import stages_of
 from tonics.pipeline.judging import split_by_hash
-from tonics.pipeline.numbering import assign_keys
+from tonics.pipeline.numbering import Captions, assign_keys, number_pairs
 from tonics.pipeline.probing import ImageList
 from tonics.pipeline.runner import Report, bring_up_to_date
-from tonics.pipeline.sources import read_captions
+from tonics.pipeline.sources import Captioned, read_captions
+from tonics.pipeline.sources.listing import Kept, Reading
 from tonics.pipeline.stages.ingest import IngestStage
 from tonics.pipeline.staleness import status_of
 
@@ -719,14 +721,16 @@ def test_tars_beside_other_captions_of_their_images(tars: Path) -> None:
         (tars / "tonics.toml").write_text(text)
 
 
-def test_tars_that_share_a_key_keep_their_images_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", ["ab", "ba"])  # shards have one order of their own
+def test_tars_that_share_a_key_keep_their_images_apart(tmp_path: Path, order: str) -> None:
     more = "image_root = 'cc'\nmax_rejected = 0.9"
-    root = configure(tmp_path / "dataset", "cc/*/0.tar", more)
-    for number, name in enumerate("abcdefgh"):
+    second = f"[[ingest.sources]]\ncaptions = 'cc/{order[1]}/0.tar'"
+    root = configure(tmp_path / "dataset", f"cc/{order[0]}/0.tar", more, second)
+    for number, name in enumerate(order):
         tar(root / "cc" / name / "0.tar", {"k.png": png("red", 8 + number), "k.txt": name})
-    assert ingest(root).counts["rejected"] == {"image id listed twice": 7}
-    assert [(r["path"], r["width"]) for r in images(root)] == [("a/0.tar/k.png", 8)]
-    assert active(root) == {"k#0": "a"}
+    assert ingest(root).counts["rejected"] == {"image id listed twice": 1}
+    assert [(r["path"], r["width"]) for r in images(root)] == [(f"{order[0]}/0.tar/k.png", 8)]
+    assert active(root) == {"k#0": order[0]}
 
 
 def test_a_tar_in_two_sources_has_a_shard_in_each(tars: Path) -> None:
@@ -951,6 +955,23 @@ def test_no_table_is_kept_of_a_file_that_was_edited_meanwhile(
     test_a_file_edited_while_it_is_read_is_read_again(folder, monkeypatch, when)
 
 
+def test_a_table_of_other_bytes_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tonics.pipeline.sources.listing._KEPT_FROM_BYTES", 0)
+    kept, file = Kept(folder / "kept"), folder / "captions.jsonl"
+    source, reading = Source(captions=file.name), Reading()
+    hashed = hash_file(file)
+
+    def edited() -> Iterator[Captioned]:
+        edit(folder, "a one", "a changed")
+        yield from read_captions(file, source)
+
+    table = kept.table(file, hashed, source, reading, edited())
+    assert "a changed" in table.column("caption").to_pylist()
+    assert not list(kept.folder.glob("*"))
+    kept.table(file, hash_file(file), source, reading, read_captions(file, source))
+    assert len(list(kept.folder.glob("*.parquet"))) == 1
+
+
 def test_a_shards_images_are_small_when_sent_to_a_worker() -> None:
     names = [f"{n:09d}.jpg" for n in range(50_000)]
     table = pa.table({"image_id": names, "path": names, "optional": [False] * len(names)})
@@ -958,6 +979,22 @@ def test_a_shards_images_are_small_when_sent_to_a_worker() -> None:
     data = pickle.dumps(part)
     assert len(data) < 2_000
     assert list(pickle.loads(data)) == list(part) == [(n, n, False) for n in names[100:110]]
+
+
+def test_hashes_that_differ_in_their_last_bits_are_two() -> None:
+    hashes = np.array([1 << 60, (1 << 60) + 1], np.uint64)
+
+    def captions(texts: str, hashed: np.ndarray) -> Captions:
+        numbers, split = np.arange(2), pa.array(["train"] * 2)
+        return Captions(
+            image=np.zeros(2, np.int64), position=numbers, rows=numbers,
+            caption=pa.array(list(texts)), split=split, caption_hash=hashed,
+        )  # fmt: skip
+
+    ids = pa.chunked_array([["x"]])
+    old = number_pairs(PAIRS_SCHEMA.empty_table(), captions("ab", hashes), ids)
+    again = number_pairs(old, captions("ba", hashes[::-1].copy()), ids)
+    assert again.column("caption").to_pylist() == ["a", "b"]
 
 
 # -- numbering by columns does what numbering pair by pair does
