@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ...artifact import atomic_file, hash_file, hash_json
-from ...errors import TonicsError
+from ...errors import InputError, TonicsError
 from ..config import Source
 from .parquet import path_beside
 from .row import NEVER_DOWNLOADED, NO_CAPTION, Captioned
@@ -106,6 +106,7 @@ class Kept:
         self.folder = folder
         self._used: set[Path] = set()
         self._held: dict[str, pa.Table] = {}
+        self._places: dict[Path, str] = {}
 
     def table(
         self,
@@ -122,7 +123,7 @@ class Kept:
             file_hash: of the file, taken before anything of it was read.
             rows: of the file; not touched when its table is here.
         """
-        key = _identity(file, file_hash, source, reading)
+        key = _identity(file, file_hash, source, reading, self._place(file, source))
         if key in self._held:
             return self._held[key].select(columns)
         kept = self.folder / f"{key}.parquet"
@@ -136,11 +137,22 @@ class Kept:
             self._held[key] = table
         return table.select(columns)
 
+    def _place(self, file: Path, source: Source) -> str:
+        """Where img2dataset's images are, which decides paths; large folders are listed once."""
+        if file.suffix != ".parquet" and source.format != "parquet":
+            return ""
+        if file not in self._places:
+            self._places[file] = ""
+            with contextlib.suppress(InputError):  # reading says so, where it matters
+                self._places[file] = path_beside(file)
+        return self._places[file]
+
     def forget(self, keep: bool = True) -> None:
         """Delete the tables of files that are no longer used, or all."""
         if not keep:
             self._used.clear()
             self._held.clear()
+            self._places.clear()
         for file in self.folder.glob("*.parquet"):
             if file not in self._used:
                 file.unlink(missing_ok=True)
@@ -156,8 +168,7 @@ def _keep(table: pa.Table, path: Path) -> bool:
     return True
 
 
-def _identity(file: Path, file_hash: str, source: Source, reading: Reading) -> str:
-    beside = path_beside(file) if file.suffix == ".parquet" or source.format == "parquet" else ""
+def _identity(file: Path, file_hash: str, source: Source, reading: Reading, beside: str) -> str:
     said = source.model_dump(mode="json", exclude={"captions"})
     read = [reading.folder, reading.split, reading.image_files]
     return hash_json([LISTING_VERSION, file.name, file_hash, said, read, beside])
