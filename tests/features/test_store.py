@@ -287,7 +287,7 @@ def test_a_truncated_shard_is_noticed_at_open(folder):
         ({"version": "9", "tonics": "1; rm"}, "is newer than this tonics reads, expected {now}; "
          "install a newer tonics"),
         ({"version": "0"}, "format version 0 is an older one, expected {now}; "
-         "run 'tonics features migrate store'"),
+         "tonics.features.migrate.migrate_store("),
         ({}, "not a file of a tonics feature store"),
         ({"version": "²"}, "not a file of a tonics feature store"),
     ],
