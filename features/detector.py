@@ -124,8 +124,11 @@ class Detector(Protocol):
     @property
     def cpu_s_per_image(self) -> float: ...
 
-    def fingerprint(self) -> dict[str, str]:
-        """Name everything that decides the numbers: model file hash, settings, code version."""
+    def fingerprint(self) -> dict[str, Any]:
+        """Name everything that decides the numbers: model file hash, settings, code version.
+
+        JSON values; what nests is compared, and its changes told, key by key.
+        """
         ...
 
     def __call__(self, images: list[Image.Image]) -> list[Regions]:

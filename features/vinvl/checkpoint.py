@@ -8,6 +8,7 @@ the fourth stage, and the anchors.
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,12 @@ from .config import DOWNLOAD, VinVLConfig
 ANCHORS = "rpn.anchor_generator.cell_anchors.0"
 _ALIAS, _TWIN = "attribute.feature_extractor.", "roi_heads.box.feature_extractor."
 _NORM = ("weight", "bias", "running_mean", "running_var")
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # what torch.save writes, since 1.6 and before
+_UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, LookupError, struct.error)
+_CONVERT = (
+    "download it again, or, if you trust it, keep its weights only: "
+    "torch.save({'model': torch.load(OLD, weights_only=False)['model']}, NEW)"
+)
 _HINT = "take the checkpoint and the label map of the same model; docs/vinvl.md says where they are"
 
 
@@ -35,25 +42,36 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise MissingAsset(path, "no such file", do=DOWNLOAD)
+    mapped = _begins(path) == _ZIP  # files of torch before 1.6 cannot be mapped
     try:
-        mapped = _is_zip(path)  # files of torch before 1.6 cannot be mapped
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        found = "not a checkpoint, or one that holds more than tensors"
-        do = "keep only its weights: torch.save({'model': checkpoint['model']}, FILE)"
-        raise InputError(path, found, expected="a dict of tensors", do=do) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(path, f"cannot be read ({reason})", do="download it again") from error
+        raise InputError(path, "holds more than tensors, or is damaged", do=_CONVERT) from error
+    except _UNREADABLE as error:
+        found = "cannot be read: cut short, damaged, or no checkpoint"
+        raise InputError(path, found, do="download it again") from error
     if not isinstance(state, Mapping):
         found = f"holds a {type(state).__name__}"
         raise InputError(path, found, expected="a dict of tensors, or {'model': such a dict}")
     return dict(state)
 
 
-def _is_zip(path: str | Path) -> bool:
-    with Path(path).open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+def _begins(path: str | Path) -> bytes:
+    """Read a file's first bytes.
+
+    Raises:
+        InputError: they are those of no file that ``torch.save`` wrote, such as a web page.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror}") from error
+    if not start.startswith((_ZIP, _PICKLE)):
+        found = f"not a checkpoint: it begins with {start.decode('ascii', 'replace')!r}"
+        do = "download it again: the file itself, not a page about it"
+        raise InputError(path, found if start else "not a checkpoint: it is empty", do=do)
+    return start[:4]
 
 
 def state_hash(state: Mapping[str, Any]) -> str:
@@ -69,10 +87,13 @@ def state_hash(state: Mapping[str, Any]) -> str:
 def unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
     """Take the weights out of ``{'model': ...}``, and ``module.`` from their names if all have it.
 
+    They may also lie under ``state_dict``, where other trainers put them.
+
     >>> unwrapped({"model": {"module.a.weight": 1, "module.a.bias": 2}})
     {'a.weight': 1, 'a.bias': 2}
     """
-    inner = state["model"] if isinstance(state.get("model"), Mapping) else state
+    wrappers = (state.get(key) for key in ("model", "state_dict"))
+    inner = next((own for own in wrappers if isinstance(own, Mapping)), state)
     prefix = "module."
     if inner and all(str(key).startswith(prefix) for key in inner):
         return {str(key).removeprefix(prefix): value for key, value in inner.items()}

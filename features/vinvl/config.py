@@ -96,6 +96,9 @@ class VinVLConfig:
     padded_batch: int = 8
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if isinstance(value := getattr(self, field.name), list):
+                object.__setattr__(self, field.name, tuple(value))
         _check(self)
 
     @property
@@ -132,10 +135,7 @@ def config_from(settings: Mapping[str, Any]) -> VinVLConfig:
         if key not in known:
             expected = f"one of checkpoint, label_map, {', '.join(known)}"
             raise ConfigError(WHERE, f"unknown setting {key!r}", expected=expected)
-    values: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
-    }
-    return VinVLConfig(**values)
+    return VinVLConfig(**settings)
 
 
 _COUNTS = (

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...artifact import canonical_json
-from ...errors import ConfigError, InputError, MissingAsset, first_ten
+from ...errors import ConfigError, MissingAsset, first_ten
 from ..detector import FILE_SETTINGS, Undescribed, Vocabulary
 from ..regions import Regions
 from .answer import raw, stored
 from .config import DOWNLOAD, WHERE, VinVLConfig, config_from, on_cpu
 from .given import GivenBoxes, check_given, scaled
+from .inputs import check_images, check_tensors
 from .label_map import read_vocabulary
-from .source import WeightSource, file_source
+from .source import WeightSource, file_source, no_folder
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +52,7 @@ def _path_of(value: Any, key: str) -> Path:
         raise MissingAsset(WHERE, f"no {key} is set", do=f"{DOWNLOAD} and set {key} to its path")
     if not isinstance(value, str | Path) or not str(value):
         raise ConfigError(WHERE, f"{key} = {value!r}", expected="the path of a file")
+    no_folder(Path(value))
     if not Path(value).is_file():
         raise MissingAsset(WHERE, f"{key} = {str(value)!r} is not there", do=DOWNLOAD)
     return Path(value)
@@ -169,12 +170,12 @@ class VinVL:
         dtype: torch.dtype = getattr(torch, name)
         return dtype
 
-    def fingerprint(self) -> dict[str, str]:
+    def fingerprint(self) -> dict[str, Any]:
         """Name the code, the settings, the weights and the labels that decide the numbers."""
         return {
             "detector": "vinvl",
             "code": CODE_VERSION,
-            "settings": canonical_json(self.config.deciding()),
+            "settings": self.config.deciding(),
             "weights": self._source.content_hash(),
             "label_map": self.vocabulary.content_hash(),
         }
@@ -187,15 +188,17 @@ class VinVL:
         Args:
             images: of any size; an EXIF rotation is ignored, as the reference does.
             boxes: for every image (n, 4) x1 y1 x2 y2 in its pixels, or None to search it. Given
-                boxes are all answered, in their order, moved and dropped by nothing.
+                boxes are all answered, in their order; only what lies up to 2 pixels outside the
+                image is cut off.
 
         Returns:
             Regions in pixels of the images, best first, features and attribute scores as float16.
 
         Raises:
-            InputError: given boxes are no boxes, or leave their image.
+            InputError: no list of images; given boxes are no boxes, or leave their image.
             Undescribed: numbers of some images are not finite, or beyond float16.
         """
+        check_images(images)
         given = check_given(boxes, [image.size for image in images])
         found: list[Regions | None] = [None] * len(images)
         for part, inputs in self._prepared(images):
@@ -206,11 +209,13 @@ class VinVL:
                     found[k] = stored(answer, x, images[k].size, given[k])
         return self._all_described(found)
 
-    def detect_tensor(self, x: torch.Tensor, boxes: np.ndarray | None = None) -> Regions:
+    def detect_tensor(
+        self, x: torch.Tensor | np.ndarray, boxes: np.ndarray | None = None
+    ) -> Regions:
         """Find the regions of one preprocessed image, or describe given boxes; for parity work.
 
         Args:
-            x: (3, H, W) float32, blue first, mean subtracted.
+            x: (3, H, W) float32, a tensor or an array; blue first, mean subtracted.
             boxes: (n, 4), in pixels of x.
 
         Returns:
@@ -223,18 +228,15 @@ class VinVL:
         return self.detect_tensors([x], [boxes])[0]
 
     def detect_tensors(
-        self, inputs: Sequence[torch.Tensor], boxes: GivenBoxes | None = None
+        self, inputs: Sequence[torch.Tensor | np.ndarray], boxes: GivenBoxes | None = None
     ) -> list[Regions]:
         """Do as ``detect_tensor`` for images of any sizes, computed as one padded batch."""
-        for x in inputs:
-            if x.dim() != 3 or x.shape[0] != 3 or min(x.shape) < 1 or not x.is_floating_point():
-                found = f"{x.dtype} of shape {tuple(x.shape)}"
-                raise InputError("detect_tensor", found, expected="float32 (3, H, W)")
-        given = check_given(boxes, [(x.shape[2], x.shape[1]) for x in inputs])
-        placed = [x.to(self.device).float() for x in inputs]
+        tensors = check_tensors(inputs)
+        given = check_given(boxes, [(x.shape[2], x.shape[1]) for x in tensors])
+        placed = [x.to(self.device).float() for x in tensors]
         answers = [
             None if own is None else raw(own, (x.shape[2], x.shape[1]))
-            for own, x in zip(self._detect(placed, given), inputs, strict=True)
+            for own, x in zip(self._detect(placed, given), tensors, strict=True)
         ]
         return self._all_described(answers)
 

@@ -9,6 +9,7 @@ import numpy as np
 from ...errors import InputError
 
 GivenBoxes = Sequence["np.ndarray | None"]
+SLACK_PX = 2.0  # float noise, and a side more or less; as where features are imported
 
 
 def check_given(
@@ -16,8 +17,11 @@ def check_given(
 ) -> list[np.ndarray | None]:
     """Check what is given for images of these sizes (width, height); float32, None where nothing.
 
+    What lies up to ``SLACK_PX`` outside an image is cut off.
+
     Raises:
-        InputError: not one entry an image, no (n, 4) numbers, or a box that leaves its image.
+        InputError: not one entry an image, no (n, 4) numbers, or a box that leaves its image
+            by more.
     """
     if boxes is None:
         return [None] * len(sizes)
@@ -40,13 +44,13 @@ def _checked(boxes: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray
     if given.ndim != 2 or given.shape[1] != 4:
         raise InputError(where, f"shape {given.shape}", expected="(n, 4): x1 y1 x2 y2")
     low, high = given[:, :2], given[:, 2:]
-    good = np.isfinite(given).all(axis=1) & (low >= 0).all(axis=1) & (low <= high).all(axis=1)
-    good &= (high <= np.array(size, np.float32)).all(axis=1)
+    inside = np.clip(given, 0, np.array([*size, *size], np.float32))
+    good = (low <= high).all(axis=1) & (np.abs(inside - given) <= SLACK_PX).all(axis=1)
     if not good.all():
         row = int(good.argmin())
         expected = f"x1 <= x2, y1 <= y2, inside the {size[0]} x {size[1]} image"
         raise InputError(where, f"row {row} is {given[row].tolist()}", expected=expected)
-    return given
+    return inside
 
 
 def scaled(boxes: np.ndarray, size: tuple[int, int], new: tuple[int, int]) -> np.ndarray:

@@ -17,6 +17,7 @@ BACKGROUND, NO_ATTRIBUTE = "__background__", "__no_attribute__"
 def read_vocabulary(label_map: str | Path | Mapping[str, Any], config: VinVLConfig) -> Vocabulary:
     """Read a label map: ``label_to_idx`` and ``attribute_to_idx``, numbered from 1.
 
+    Where one of them is absent, ``idx_to_label`` or ``idx_to_attribute`` will do.
     Number 0 becomes the background, and "no attribute".
 
     Raises:
@@ -26,8 +27,8 @@ def read_vocabulary(label_map: str | Path | Mapping[str, Any], config: VinVLConf
     """
     where: object = label_map if isinstance(label_map, str | Path) else "label map"
     content = _read_json(Path(label_map)) if isinstance(label_map, str | Path) else label_map
-    labels = (BACKGROUND, *_names(content, "label_to_idx", where))
-    attributes = (NO_ATTRIBUTE, *_names(content, "attribute_to_idx", where))
+    labels = (BACKGROUND, *_names(content, "label", where))
+    attributes = (NO_ATTRIBUTE, *_names(content, "attribute", where))
     for key, names in (("num_classes", labels), ("num_attributes", attributes)):
         wanted = getattr(config, key)
         if wanted is not None and wanted != len(names):
@@ -45,17 +46,26 @@ def _read_json(path: Path) -> Any:
         raise InputError(path, f"not a label map ({error})", do=DOWNLOAD) from error
 
 
-def _names(content: Any, key: str, where: object) -> list[str]:
+def _names(content: Any, kind: str, where: object) -> list[str]:
     """List the names in the order of their numbers, which must be 1, 2, 3 ..."""
-    numbers = content.get(key) if isinstance(content, Mapping) else None
-    if not isinstance(numbers, Mapping) or not numbers:
-        expected = "an object of names and their numbers"
-        raise InputError(where, f"has no {key!r}", expected=expected, do=DOWNLOAD)
+    key, pairs = _numbered(content, kind, where)
     try:
-        by_number = {int(number): str(name) for name, number in numbers.items()}
+        by_number = {int(number): str(name) for number, name in pairs}
     except (TypeError, ValueError) as error:
         raise InputError(where, f"{key}: {error}", expected="whole numbers") from error
-    if sorted(by_number) != list(range(1, len(numbers) + 1)):
-        found = f"{key} has numbers from {min(by_number)} to {max(by_number)} for {len(numbers)}"
-        raise InputError(where, f"{found} names", expected=f"1 to {len(numbers)}, each once")
+    if sorted(by_number) != list(range(1, len(pairs) + 1)):
+        found = f"{key} has numbers from {min(by_number)} to {max(by_number)} for {len(pairs)}"
+        raise InputError(where, f"{found} names", expected=f"1 to {len(pairs)}, each once")
     return [by_number[number] for number in sorted(by_number)]
+
+
+def _numbered(content: Any, kind: str, where: object) -> tuple[str, list[tuple[Any, Any]]]:
+    """Find the key of a label map that names this kind, and its (number, name) pairs."""
+    forth, back = f"{kind}_to_idx", f"idx_to_{kind}"
+    for key in (forth, back):
+        entries = content.get(key) if isinstance(content, Mapping) else None
+        if isinstance(entries, Mapping) and entries:
+            pairs = list(entries.items())
+            return key, pairs if key == back else [(number, name) for name, number in pairs]
+    expected = f"an object of names and their numbers, or {back!r} the other way round"
+    raise InputError(where, f"has no {forth!r}", expected=expected, do=DOWNLOAD)

@@ -53,13 +53,26 @@ def file_source(path: Path) -> WeightSource:
         return read_checkpoint(path)
 
     def hash_now() -> str:
+        no_folder(path)
         try:
             stat = path.stat()
+            return _file_hash(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
         except FileNotFoundError as error:
             raise MissingAsset(path, "no such file", do=DOWNLOAD) from error
-        return _file_hash(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        except OSError as error:
+            raise InputError(path, f"cannot be read: {error.strerror}") from error
 
     return WeightSource(path, read, hash_now)
+
+
+def no_folder(path: Path) -> None:
+    """Refuse a folder where a file belongs.
+
+    Raises:
+        InputError: it is a folder.
+    """
+    if path.is_dir():
+        raise InputError(path, "is a folder", expected="the path of a file", do=DOWNLOAD)
 
 
 @functools.lru_cache(maxsize=8)

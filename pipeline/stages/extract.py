@@ -68,12 +68,12 @@ class ExtractStage(Stage):
         return self.dataset.images()
 
     @cached_property
-    def fingerprint(self) -> dict[str, str]:
+    def fingerprint(self) -> dict[str, Any]:
         """What decides the detector's numbers: not the device."""
         return self._detector_on("cpu").fingerprint()
 
     @property
-    def _detector_identity(self) -> dict[str, str]:
+    def _detector_identity(self) -> dict[str, Any]:
         return {"name": self.config.detector, **self.fingerprint}
 
     @property
@@ -87,7 +87,12 @@ class ExtractStage(Stage):
             if isinstance(value := settings.get(key), str) and value:
                 settings[key] = str(self.dataset.root / Path(value).expanduser())
                 files.append(_look(settings[key]))
-        return _detector(name, json.dumps(settings, sort_keys=True), device, tuple(files))
+        try:
+            return _detector(name, json.dumps(settings, sort_keys=True), device, tuple(files))
+        except InputError as error:
+            where = f"{self.dataset.root / CONFIG_NAME}: features.{self.name}: {error.where}"
+            kind = type(error)
+            raise kind(where, error.found, expected=error.expected, do=error.do) from error
 
     @property
     def estimate(self) -> Estimate:  # type: ignore[override]
@@ -103,11 +108,7 @@ class ExtractStage(Stage):
                 expected="'import'",
                 do="fill the set with 'tonics features import', or name the images in [ingest]",
             )
-        try:
-            assert self.fingerprint
-        except ConfigError as error:
-            where = f"{self.dataset.root / CONFIG_NAME}: features.{self.name}: {error.where}"
-            raise ConfigError(where, error.found, expected=error.expected, do=error.do) from error
+        assert self.fingerprint
 
     def shards(self) -> list[Shard]:
         return row_shards(self.images.num_rows, self.config.shard_images)

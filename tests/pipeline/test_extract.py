@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from tonics.errors import StaleInput
+from tonics.errors import ConfigError, InputError, MissingAsset, StaleInput
 from tonics.features import detector as detectors
 from tonics.features.detector import Undescribed
+from tonics.pipeline import runner
 from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.graph import stages_of
 from tonics.pipeline.stages import extract
+from tonics.pipeline.staleness import status_of
 
 from .conftest import MadeUp
 
@@ -100,3 +103,56 @@ def test_replaced_files_are_loaded_anew(little: Path, monkeypatch: pytest.Monkey
         stage: Any = stages_of(Dataset.open(little))["extract/grid"]
         assert stage.detector is stage.detector
     assert made == ["old", "newer"]
+
+
+class Nested(MadeUp):
+    """Tells its settings one by one."""
+
+    def __init__(self, nms_filter: int) -> None:
+        self.nms_filter = nms_filter
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"settings": {"nms": "legacy", "nms_filter": self.nms_filter}}
+
+
+def test_a_changed_setting_is_told_by_its_name(
+    little: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stage(nms_filter: int) -> Any:
+        monkeypatch.setattr(extract, "_detector", lambda *key: Nested(nms_filter))
+        return stages_of(Dataset.open(little))["extract/grid"]
+
+    runner.bring_up_to_date(stage(1), workers=1, rebuild=True)
+    assert status_of(stage(1)).done
+    assert status_of(stage(2)).why == "3 of 3 shards: detector.settings.nms_filter was 1, is 2"
+
+
+LABELS = {"label_to_idx": {"thing": 1}, "attribute_to_idx": {"red": 1}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "says"),
+    [
+        ("nms_filter = 3", ConfigError, "detector 'vinvl': nms_filter = 3"),
+        ("checkpoint = 'no.pth'", MissingAsset, "detector 'vinvl': checkpoint = "),
+        ("checkpoint = 'images'", InputError, "images: is a folder"),
+        ("label_map = 'captions.jsonl'", InputError, "captions.jsonl: not a label map"),
+    ],
+)
+def test_settings_that_do_not_work_name_their_section(
+    little: Path, settings: str, kind: type[Exception], says: str
+) -> None:
+    (little / "weights.pth").write_bytes(b"weights")
+    (little / "labels.json").write_text(json.dumps(LABELS))
+    config = little / "tonics.toml"
+    given = {"checkpoint": "checkpoint = 'weights.pth'", "label_map": "label_map = 'labels.json'"}
+    given[settings.partition(" ")[0]] = settings
+    section = "\n[features.found]\ndetector = 'vinvl'\n[features.found.settings]\n"
+    config.write_text(config.read_text() + section + "\n".join(given.values()) + "\n")
+    stage: Any = stages_of(Dataset.open(little))["extract/found"]
+    for ask in (stage.check, lambda: stage.estimate):
+        with pytest.raises(kind) as error:
+            ask()
+        assert type(error.value) is kind
+        assert str(error.value).startswith(f"{config}: features.found: ")
+        assert says in str(error.value)

@@ -38,7 +38,9 @@ def with_aliases(weights):
     return weights | twins | {ANCHORS: torch.from_numpy(cell_anchors(SMALL))}
 
 
-@pytest.mark.parametrize("form", ["bare", "model", "module.", "both", "aliases", "old", "numpy"])
+@pytest.mark.parametrize(
+    "form", ["bare", "model", "state_dict", "module.", "both", "aliases", "old", "numpy"]
+)
 def test_every_form_gives_the_same_regions(tmp_path, weights, small, same, x, form):
     state = with_aliases(weights) if form == "aliases" else dict(weights)
     if form in ("module.", "both"):
@@ -49,6 +51,7 @@ def test_every_form_gives_the_same_regions(tmp_path, weights, small, same, x, fo
     else:
         path = tmp_path / "small.pth"
         content = {"model": state} if form in ("model", "both", "old") else state
+        content = {"epoch": 1, "state_dict": state} if form == "state_dict" else content
         torch.save(content, path, _use_new_zipfile_serialization=form != "old")
         (tmp_path / "labels.json").write_text(json.dumps(SMALL_LABELS))
         detector = VinVL.from_checkpoint(path, tmp_path / "labels.json", SMALL)
@@ -106,10 +109,11 @@ def test_what_is_wrong_with_one_weight(weights, key, change, says):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "cannot be read"),
-        (b"<html>not found</html>", "not a checkpoint"),
-        (b"PK\x03\x04 cut short", "cannot be read"),
-        (pickle.dumps({"model": print}), "more than tensors"),
+        (b"", "not a checkpoint: it is empty; download it again"),
+        (b"<html>not found</html>", "begins with '<html>not found<'; download it again: the file"),
+        (b"PK\x03\x04 cut short", "cannot be read: cut short, damaged, or no checkpoint; down"),
+        (b"\x80\x02}", "cannot be read: cut short"),
+        (pickle.dumps({"model": print}), "holds more than tensors, or is damaged; download"),
     ],
 )
 def test_a_file_that_is_no_checkpoint(tmp_path, content, says):
@@ -123,8 +127,14 @@ def test_a_file_that_is_no_checkpoint(tmp_path, content, says):
 
 def test_a_checkpoint_cut_short(saved):
     saved.write_bytes(saved.read_bytes()[:-2000])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read: cut short") as error:
         VinVL.from_checkpoint(saved, SMALL_LABELS, SMALL)
+    assert len(str(error.value)) < len(str(saved)) + 100
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    with pytest.raises(InputError, match="is a folder, expected the path of a file"):
+        VinVL.from_checkpoint(tmp_path, SMALL_LABELS, SMALL)
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
@@ -133,7 +143,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     torch.save({"model": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(InputError, match="more than tensors"):
+    with pytest.raises(InputError, match=r"more than tensors.* weights_only=False\)\['model'\]"):
         VinVL.from_checkpoint(tmp_path / "evil.pth", SMALL_LABELS, SMALL)
     assert not (tmp_path / "ran").exists()
 
@@ -165,6 +175,16 @@ def test_what_is_no_label_map(label_map, says):
     with pytest.raises(InputError) as error:
         read_vocabulary(label_map, SMALL)
     assert says in str(error.value)
+
+
+def test_a_label_map_may_be_written_the_other_way_round():
+    back = {
+        "idx_to_label": {str(k): name for name, k in SMALL_LABELS["label_to_idx"].items()},
+        "idx_to_attribute": {k: name for name, k in SMALL_LABELS["attribute_to_idx"].items()},
+    }
+    assert read_vocabulary(back, SMALL) == read_vocabulary(SMALL_LABELS, SMALL)
+    with pytest.raises(InputError, match="idx_to_label has numbers from 0 to 1 for 2 names"):
+        read_vocabulary(back | {"idx_to_label": {"0": "a", "1": "b"}}, SMALL)
 
 
 def test_the_vocabulary_begins_with_background(tmp_path):

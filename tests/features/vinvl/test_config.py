@@ -45,6 +45,7 @@ def test_what_no_model_can_have_is_refused(settings, says):
 
 def test_lists_of_a_settings_file_become_tuples():
     assert config_from({"depths": [1, 1, 1, 1]}).depths == (1, 1, 1, 1)
+    assert VinVLConfig(depths=[1, 1, 1, 1]) == VinVLConfig(depths=(1, 1, 1, 1))
 
 
 def test_how_fast_it_computes_decides_no_numbers():

@@ -305,8 +305,8 @@ def test_detections_given_back_keep_their_features(small, photo):
         ([np.zeros(4)], "shape (4,), expected (n, 4)"),
         ([[["a", 0, 0, 0]]], "no numbers"),
         ([[[0, 0, 5, 5], [9, 0, 5, 5]]], "row 1 is [9.0, 0.0, 5.0, 5.0], expected x1 <= x2"),
-        ([[[0, 0, 131, 5]]], "inside the 130 x 100 image"),
-        ([[[-1, 0, 5, 5]]], "row 0 is [-1.0"),
+        ([[[0, 0, 132.5, 5]]], "inside the 130 x 100 image"),
+        ([[[-2.5, 0, 5, 5]]], "row 0 is [-2.5"),
         ([[[0, 0, float("nan"), 5]]], "nan"),
         ([None, None], "2 entries for 1 images"),
     ],
@@ -315,6 +315,53 @@ def test_bad_boxes_are_refused(small, boxes, says):
     with pytest.raises(InputError) as error:
         small([Image.new("RGB", (130, 100))], boxes)
     assert says in str(error.value)
+
+
+def test_what_leaves_the_image_by_float_noise_is_cut_off(small, photo):
+    image = as_image(photo(0, 100, 130))
+    loose = np.array([[-0.01, 5, 130.00009, 60], [10, -2, 50, 102]])
+    (regions,) = small([image], [loose])
+    tight = np.array([[0, 5, 130, 60], [10, 0, 50, 100]], np.float32)
+    np.testing.assert_array_equal(regions.boxes, tight)
+    np.testing.assert_array_equal(regions.features, small([image], [tight])[0].features)
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        (Image.new("RGB", (8, 8)), "the images are a Image, expected a list of PIL images"),
+        (["photo.jpg"], "image 0 is a str, expected a PIL image; open files with PIL.Image.open"),
+        ([np.zeros((8, 8, 3), np.uint8)], "image 0 is a ndarray"),
+        ("photo.jpg", "the images are a str"),
+        (None, "the images are a NoneType"),
+    ],
+)
+def test_what_is_no_list_of_images_is_refused(small, images, says):
+    with pytest.raises(InputError) as error:
+        small(images)
+    assert says in str(error.value)
+
+
+def test_an_input_may_be_an_array(small, photo, same):
+    x = photo(0, 96, 120)
+    same(small.detect_tensor(x.numpy()), small.detect_tensor(x))
+
+
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [
+        ("photo.jpg", "a str, expected float32"),
+        (np.zeros((3, 9, 9), np.uint8), "uint8 of shape (3, 9, 9), expected float32"),
+        (np.zeros((9, 9, 3)), "of shape (9, 9, 3), expected float32 (3, H, W)"),
+        (Image.new("RGB", (8, 8)), "a Image, expected float32"),
+    ],
+)
+def test_what_is_no_input_is_refused(small, x, says):
+    with pytest.raises(InputError) as error:
+        small.detect_tensor(x)
+    assert says in str(error.value)
+    with pytest.raises(InputError, match="the inputs are a int"):
+        small.detect_tensors(3)
 
 
 def test_an_input_of_another_shape_is_refused(small):
@@ -363,6 +410,9 @@ def test_the_fingerprint_names_what_decides_the_numbers(files, weights, tmp_path
     assert load_detector("vinvl", files | {"batch_size": 3}).fingerprint() == first
     other = load_detector("vinvl", files | {"nms_filter": 2}).fingerprint()
     assert {k for k in first if first[k] != other[k]} == {"settings"}
+    before, after = first["settings"], other["settings"]
+    assert {k for k in before if before[k] != after[k]} == {"nms_filter"}
+    assert json.loads(json.dumps(first)) == first
     renamed = SMALL_LABELS | {"label_to_idx": {f"other {k}": k for k in range(1, 12)}}
     (tmp_path / "labels.json").write_text(json.dumps(renamed))
     other = load_detector("vinvl", files).fingerprint()
