@@ -18,7 +18,7 @@ demo: $(STAMP) $(ASSETS)
 	@$(STAMPS) $(BIN)/tonics demo $(DEMO) --scenes $(SCENES)
 
 test: $(STAMP) $(ASSETS)
-	@$(STAMPS) $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	@$(STAMPS) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 	@$(MAKE) -s lint
 
 install: $(STAMP)

@@ -50,12 +50,18 @@ embeddings = "captions"
 train = { embedding_dim = 16, hidden = 16, checkpoint_every = 10, log_every = 5 }
 """
 
+LONG_FILES = ("test_bad_inputs.py", "test_end_to_end.py", "test_ray.py", "test_resume.py")
+
 OBJECTS = ("dog", "cat", "ball", "bus", "umbrella")
 COLOURS = ("red", "green", "blue", "yellow", "white", "brown", "black", "orange")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs ../shared where it is not."""
+    """Begin with files that take long, and skip what needs ../shared where it is not.
+
+    Files are dealt to processes one by one: a long one that begins last would run alone.
+    """
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
     if SHARED.is_dir():
         return
     skip = pytest.mark.skip(reason="the folder ../shared with real photos is not here")
