@@ -27,10 +27,11 @@ from measure import ratio as ratio_of
 
 from tonics.features.regions import Regions
 from tonics.pipeline.dataset import IMAGES_SCHEMA, Dataset
+from tonics.pipeline.feature_files import Wanted
 from tonics.pipeline.importing import survey_files
 from tonics.pipeline.progress import Progress
 from tonics.pipeline.runner import bring_up_to_date
-from tonics.pipeline.surveyor import Wanted, make_survey
+from tonics.pipeline.surveyor import make_survey
 
 REGIONS, DIM, WIDTH, HEIGHT = 36, 2048, 640, 480
 LABELS = [f"label {k}" for k in range(1594)]

@@ -82,9 +82,9 @@ def import_(
     Example: tonics -C my-dataset features import imported predictions.tsv --vocabulary labels.json
     """
     from .build import bring_up
+    from .feature_files import Wanted
     from .importing import survey_files, take_back, with_advice
     from .matching import RULES
-    from .surveyor import Wanted
 
     if append and replace:
         raise InputError("--append", "together with --replace", expected="one of them")

@@ -10,7 +10,7 @@ from typing import Any
 from ..artifact import Manifest
 from .dataset import Dataset
 from .engines.machine import check_device, worker_count
-from .stage import Stage, manifest_file
+from .stage import Stage, manifest_file, shard_manifests
 from .stages.ingest import IngestStage
 from .stages.train import TrainStage
 from .staleness import Status, refusal, status_of
@@ -131,10 +131,9 @@ class Rate:
 
 def _measured(stage: Stage, *, on_gpu: bool) -> Rate | None:
     """What a row of this stage cost, over the shards that are finished and tell of the others."""
-    files = sorted(manifest_file(stage.dataset, stage.key).parent.glob("*.json"))
-    made = {f.stem: m for f in files if (m := Manifest.read(f)) is not None}
-    merged = made.pop("stage", None)
-    alike = [m for m in made.values() if _made_on_gpu(m) == on_gpu and stage.tells_of_cost(m)]
+    made = shard_manifests(stage.dataset, stage.key)
+    merged = Manifest.read(manifest_file(stage.dataset, stage.key))
+    alike = [m for m in made if _made_on_gpu(m) == on_gpu and stage.tells_of_cost(m)]
     rows = sum(m.counts["in"] for m in alike)
     if not rows:
         return None

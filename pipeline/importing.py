@@ -16,6 +16,7 @@ from ..features.formats.export import EXPORTED_FILES, export_oscar
 from ..features.schema import INDEX_NAME
 from .config import CONFIG_NAME, IMPORTED
 from .dataset import Dataset
+from .feature_files import Wanted
 from .graph import stages_of
 from .lock import lock_file, locked
 from .matching import number_of, stem_of
@@ -25,7 +26,7 @@ from .stages.extract import load_store
 from .stages.imported import ImportStage, survey_file
 from .staleness import status_of
 from .survey import Survey
-from .surveyor import Wanted, goes_on, make_survey
+from .surveyor import goes_on, make_survey
 
 # How a foreign program shall call the images.
 EXPORTED_IDS: dict[str, Callable[[str], str]] = {"id": str, "stem": stem_of, "number": number_of}

@@ -21,6 +21,7 @@ from .stage import (
     check_rejects,
     manifest_file,
     rejected_file,
+    shard_manifests,
     write_rejects,
 )
 from .staleness import merge_identity, refusal, status_of
@@ -215,6 +216,5 @@ def _remove_orphans(stage: Stage, keep: Sequence[Manifest]) -> None:
 
 def finished_cost(stage: Stage) -> tuple[int, float]:
     """How many finished shards a stage has, and the CPU-seconds they took."""
-    files = manifest_file(stage.dataset, stage.key).parent.glob("*.json")
-    made = [m for f in files if f.stem != "stage" and (m := Manifest.read(f)) is not None]
+    made = shard_manifests(stage.dataset, stage.key)
     return len(made), sum(m.cost.get("cpu_s", 0.0) for m in made)

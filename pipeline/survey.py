@@ -110,6 +110,11 @@ class Survey:
         """The lines that are in shards."""
         return self.lines.filter(pc.greater_equal(self.lines.column("shard"), 0))
 
+    @cached_property
+    def refused(self) -> pa.Table:
+        """The lines that are not read at all, with their problems."""
+        return self.lines.filter(pc.not_equal(self.lines.column("problem"), ""))
+
     @property
     def num_shards(self) -> int:
         """How many shards there are."""

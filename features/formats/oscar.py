@@ -89,5 +89,5 @@ FORMAT = FeatureFormat(
     matches=matches,
     read=read,
     objects=objects,
-    mate=Mate(path=_beside, by_row=False, required=False),
+    mate=Mate(path=_beside, by_row=False),
 )

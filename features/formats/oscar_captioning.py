@@ -73,5 +73,5 @@ FORMAT = FeatureFormat(
     matches=matches,
     read=read,
     objects=objects,
-    mate=Mate(path=_beside, by_row=True, required=False),
+    mate=Mate(path=_beside, by_row=True),
 )

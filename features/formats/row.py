@@ -86,12 +86,10 @@ class Mate:
     Attributes:
         path: where it is, given the path of the first.
         by_row: its k-th line belongs to the first file's k-th; else the image id tells.
-        required: without it the first file is of no use.
     """
 
     path: Callable[[Path], Path]
     by_row: bool
-    required: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

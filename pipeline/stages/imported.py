@@ -26,7 +26,17 @@ from ...features.schema import SHARD_VERSION
 from ...features.shard import Shard as StoredShard
 from ...features.writer import shard_paths, write_index, write_shard
 from ..dataset import Dataset
-from ..stage import Estimate, Made, Reject, Shard, Stage, add_counts, check_rejects, manifest_file
+from ..stage import (
+    Estimate,
+    Made,
+    Reject,
+    Shard,
+    Stage,
+    add_counts,
+    check_rejects,
+    manifest_file,
+    shard_manifests,
+)
 from ..staleness import status_of
 from ..survey import SCHEMA, LineReaders, Source, Survey
 
@@ -128,8 +138,7 @@ class ImportStage(Stage):
         """Manifests of the shards of an import whose survey is lost: they are what there is."""
         if survey_file(self.dataset, self.name).exists():
             return {}
-        files = manifest_file(self.dataset, self.key).parent.glob("[0-9]*.json")
-        return {m.shard: m for m in map(Manifest.read, sorted(files)) if m is not None}
+        return {m.shard: m for m in shard_manifests(self.dataset, self.key)}
 
     def shards(self) -> list[Shard]:
         if made := self._finished_without_survey:
@@ -186,18 +195,15 @@ class ImportStage(Stage):
         if not survey_file(self.dataset, self.name).exists():
             merged = Manifest.read(manifest_file(self.dataset, self.key))
             return {k: merged.identity[k] for k in ("read",) if merged and k in merged.identity}
-        lines = self.survey.lines
-        refused = lines.filter(pc.not_equal(lines.column("problem"), ""))
         sources = [[s.lines, dict(s.matched), dict(s.ignored)] for s in self.survey.sources]
         columns = ["source", "line", "problem", "detail"]
-        return {"read": hash_json([sources, hash_rows(refused, columns)])}
+        return {"read": hash_json([sources, hash_rows(self.survey.refused, columns)])}
 
     def merge(self, shards: Sequence[Manifest]) -> Made:
         survey = self.survey
-        refused = survey.lines.filter(pc.not_equal(survey.lines.column("problem"), ""))
         rejects = [
             _reject(survey.sources[line["source"]], line, line["problem"], line["detail"])
-            for line in refused.to_pylist()
+            for line in survey.refused.to_pylist()
         ]
         rejected = add_counts(
             [*(m.counts["rejected"] for m in shards), Counter(r.reason for r in rejects)]

@@ -23,12 +23,12 @@ from tonics.features import FeatureStore
 from tonics.features.shard import Shard as StoredShard
 from tonics.pipeline.cli import app
 from tonics.pipeline.dataset import Dataset
+from tonics.pipeline.feature_files import Wanted
 from tonics.pipeline.forecast import forecast
 from tonics.pipeline.graph import stages_of
 from tonics.pipeline.importing import export_features, survey_files, with_advice
 from tonics.pipeline.runner import Report, bring_up_to_date
 from tonics.pipeline.staleness import status_of
-from tonics.pipeline.surveyor import Wanted
 from tonics.pipeline.verify import verify_dataset
 
 IMAGES = 20
