@@ -116,6 +116,21 @@ def insert(con: DuckDBPyConnection, sql: str, **columns: pa.Array) -> None:
     con.unregister("given")
 
 
+def insert_parquet(con: DuckDBPyConnection, files: Sequence[Path], sql: str) -> None:
+    """Run a statement over parquet files, which take the place of ``{}``.
+
+    Raises:
+        FormatError: a file cannot be read, or lacks a column.
+    """
+    import duckdb
+
+    try:
+        con.execute(sql.format("read_parquet($files)"), {"files": [str(f) for f in files]})
+    except (duckdb.IOException, duckdb.InvalidInputException, duckdb.BinderException) as error:
+        message = str(error).split("\n")[0]
+        raise FormatError(files[0], message, do="delete it and run 'tonics run' again") from error
+
+
 def insert_rows(
     con: DuckDBPyConnection,
     sql: str,

@@ -20,7 +20,9 @@ from ..errors import FormatError, InputError, StaleInput
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_READABLE_FORMATS = ("1",)
+FORMAT = "2"
+CATALOG = "ontology"  # the name under which macros know the file
+_READABLE_FORMATS = (FORMAT,)
 _ALLOWED = ("SELECT", "EXPLAIN")
 _RESULT_BYTES = 1 << 30
 _RESULT_ROWS = 1 << 16  # a batch
