@@ -4,6 +4,7 @@
 -- names within a macro in the client's current database, so that these answer when the file is open as `ontology` (its own
 -- name) or attached so. The builder repeats each in the schema `here` with names of the current database, for a file
 -- that goes by another name: USE other; FROM here.pairs_of('dog'). Views work under any name.
+-- The synset is looked up in a subquery of its own: then its value reaches the scans below and their zone maps.
 
 -- What the dataset is about: coarse classes of what captions name, the most images first.
 CREATE VIEW main.about AS
@@ -55,7 +56,7 @@ CREATE MACRO main.synset_of(name) AS coalesce(
 CREATE MACRO main.pairs_of(name) AS TABLE
     SELECT p.pair, p.pair_key, p.image, p.caption, p.split
     FROM ontology.main.pairs p
-    WHERE p.pair IN (SELECT sp.pair FROM ontology.main.synset_pairs sp WHERE sp.synset = ontology.main.synset_of(name))
+    WHERE p.pair IN (SELECT sp.pair FROM ontology.main.synset_pairs sp WHERE sp.synset = (SELECT ontology.main.synset_of(name)))
     ORDER BY p.pair;
 
 -- Such captions with the first noun that speaks of it in [brackets].
@@ -63,14 +64,14 @@ CREATE MACRO main.captions_of(name) AS TABLE
     SELECT p.pair, p.pair_key,
            p.caption[:sp.start] || '[' || p.caption[sp.start + 1:sp."end"] || ']' || p.caption[sp."end" + 1:] AS caption
     FROM ontology.main.pairs p JOIN ontology.main.synset_pairs sp ON sp.pair = p.pair
-    WHERE sp.synset = ontology.main.synset_of(name)
+    WHERE sp.synset = (SELECT ontology.main.synset_of(name))
     ORDER BY p.pair;
 
 -- Images with such a caption, and in how many of their captions it is mentioned, by image number.
 CREATE MACRO main.images_of(name) AS TABLE
     SELECT i.image, i.image_id, i.path, i.width, i.height, si.pairs
     FROM ontology.main.images i JOIN ontology.main.synset_images si ON si.image = i.image
-    WHERE si.synset = ontology.main.synset_of(name)
+    WHERE si.synset = (SELECT ontology.main.synset_of(name))
     ORDER BY i.image;
 
 -- The synset and everything below it in the whole graph: pairs that mention just that, and with all below.
@@ -79,7 +80,7 @@ CREATE MACRO main.subtree(name) AS TABLE
     FROM ontology.main.closure c
     JOIN ontology.main.synsets s ON s.synset = c.descendant
     LEFT JOIN ontology.main.objects o ON o.synset = s.synset
-    WHERE c.ancestor = ontology.main.synset_of(name)
+    WHERE c.ancestor = (SELECT ontology.main.synset_of(name))
     ORDER BY c.distance, s.synset;
 
 -- The synset and everything above it in the whole graph, the nearest first.
@@ -88,7 +89,7 @@ CREATE MACRO main.ancestors(name) AS TABLE
     FROM ontology.main.closure c
     JOIN ontology.main.synsets s ON s.synset = c.ancestor
     LEFT JOIN ontology.main.objects o ON o.synset = s.synset
-    WHERE c.descendant = ontology.main.synset_of(name)
+    WHERE c.descendant = (SELECT ontology.main.synset_of(name))
     ORDER BY c.distance, s.synset;
 
 -- The objects below it in the whole graph, the most images first.
@@ -97,7 +98,7 @@ CREATE MACRO main.objects_under(name) AS TABLE
     FROM ontology.main.closure c
     JOIN ontology.main.objects o ON o.synset = c.descendant
     JOIN ontology.main.synsets s ON s.synset = c.descendant
-    WHERE c.ancestor = ontology.main.synset_of(name) AND c.distance > 0
+    WHERE c.ancestor = (SELECT ontology.main.synset_of(name)) AND c.distance > 0
     ORDER BY s.subtree_images DESC, o.synset;
 
 -- What the captions of an object (with its subtree; objects only) name beside it; lift > 1: more often than by chance.
@@ -107,7 +108,7 @@ CREATE MACRO main.cooccurring(name) AS TABLE
     FROM ontology.main.cooccurrences x
     JOIN ontology.main.objects a ON a.object = x.object
     JOIN ontology.main.objects b ON b.object = x.other
-    WHERE a.synset = ontology.main.synset_of(name)
+    WHERE a.synset = (SELECT ontology.main.synset_of(name))
     ORDER BY x.place;
 
 -- How a noun, or any compound that ends in it, was decided.
