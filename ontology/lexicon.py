@@ -23,6 +23,7 @@ _FINGERPRINTED = ("data.noun", "index.noun", "noun.exc", "lexnames", "index.sens
 _VERSION = re.compile(rb"Word[nN]et (\d+(?:\.\d+)?) Copyright")
 _EXAMPLE = re.compile(r'".*?"')
 _SEPARATORS = re.compile(r"[-_ .'’]+")  # noqa: RUF001 (a typographic apostrophe)
+_MIN_LETTERS = 4  # to be recognised in another spelling: "i." is not iodine
 _COUNTED = re.compile(rb"^([^%\n]+)%1:\S+ (\d+) \d+ ([1-9]\d*)\s*$", re.MULTILINE)
 # The plurals that morphy undoes, in its order.
 _ENDINGS = (
@@ -100,16 +101,21 @@ class WordNet:
 
     def morphy(self, word: str) -> str | None:
         """Reduce a plural to a noun that WordNet knows (``geese`` -> ``goose``), or None."""
+        return next(iter(self.bases(word)), None)
+
+    def bases(self, word: str) -> list[str]:
+        """List the nouns of WordNet that a word may be a form of, itself first if it is one."""
         word = _key(word)
-        bases = self._irregular.get(word)
-        if bases is None:
-            bases = [word[: -len(old)] + new for old, new in _ENDINGS if word.endswith(old)]
-        found = next((base for base in (word, *bases) if base in self._senses), None)
-        return found.replace("_", " ") if found else None
+        found = self._irregular.get(word)
+        if found is None:
+            found = [word[: -len(old)] + new for old, new in _ENDINGS if word.endswith(old)]
+        known = dict.fromkeys(base for base in (word, *found) if base in self._senses)
+        return [base.replace("_", " ") for base in known]
 
     def respellings(self, lemma: str) -> tuple[str, ...]:
         """List lemmas that differ in spaces, hyphens, dots only (``surf board``: ``surfboard``)."""
-        same = self._squeezed.get(squeeze(lemma), ())
+        letters = squeeze(lemma)
+        same = self._squeezed.get(letters, ()) if len(letters) >= _MIN_LETTERS else ()
         return tuple(found for found in same if found != lemma.lower())
 
     def resolve(self, name: str) -> str | None:
