@@ -56,7 +56,7 @@ class WordNet:
 
     Attributes:
         version: ``3.0`` or whatever the data files say.
-        folder: where it was read from.
+        root: where it was read from, as nltk points to it. folder: the same, as text.
     """
 
     def __init__(self, root: Any) -> None:
@@ -66,9 +66,9 @@ class WordNet:
             root: a path pointer of nltk: a folder, or one inside a zip file.
 
         Raises:
-            OSError, ValueError, IndexError: a file is missing or is not of WordNet's format.
+            OSError, ValueError, KeyError, IndexError: a file is missing or not of this format.
         """
-        self._root = root
+        self.root = root
         self.folder = str(root)
         self._data = read_file(root, "data.noun")
         self._lexnames = [line.split()[1] for line in _lines(root, "lexnames")]
@@ -78,13 +78,17 @@ class WordNet:
         self._synsets: dict[int, Synset] = {}
         self._above: dict[str, frozenset[str]] = {}
         self.version = version_of(self._data)
-        if ROOT.partition(".")[0] not in self._senses:
-            raise ValueError("index.noun has no 'entity'")
+        if self.resolve(ROOT) != ROOT:  # of another version than the index, or of other nouns
+            raise ValueError(f"data.noun has no {ROOT} where index.noun says")
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of the noun files' content: the same for the same data, wherever it lies."""
-        return fingerprint_of(self._root)
+        return fingerprint_of(self.root)
+
+    def lemmas(self) -> Iterator[str]:
+        """Go through all nouns, with spaces, in lower case."""
+        return (key.replace("_", " ") for key in self._senses)
 
     def knows(self, lemma: str) -> bool:
         """Say whether a lemma is a noun of WordNet exactly as written, without any stemming."""
@@ -156,7 +160,7 @@ class WordNet:
 
     @functools.cached_property
     def _counts(self) -> dict[tuple[str, int], int]:
-        found = _COUNTED.finditer(read_file(self._root, "index.sense"))
+        found = _COUNTED.finditer(read_file(self.root, "index.sense"))
         return {(m[1].decode(), int(m[2])): int(m[3]) for m in found}
 
     @functools.cached_property

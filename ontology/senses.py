@@ -11,7 +11,7 @@ method        rule                                                              
 ``only``      WordNet has one sense of it                                            0.95
 ``lexfile``   points prefer a sense that is not the first physical one               its share
 ``physical``  points agree with WordNet's order on the first physical sense          its share
-``first``     no sense is physical, and points agree on the first                    its share
+``first``     no sense is physical, and points agree on the first                    share, <= 0.6
 ``spelling``  an unknown word that others write so ("surf board"): their sense       9/10 of that
 ``head``      an unknown compound takes the sense of its longest known ending        3/4 of that
 ``unknown``   WordNet does not know it                                               0, no synset
@@ -48,7 +48,7 @@ from .tables import curated_senses, forms, words
 from .wordnet import open_wordnet
 
 CONFIDENT = 0.5  # mentions below this stay out of the objects, and visible in SQL
-_CURATED, _ONLY, _MOST, _LEAST = 1.0, 0.95, 0.9, 0.4
+_CURATED, _ONLY, _MOST, _FIRST, _LEAST = 1.0, 0.95, 0.9, 0.6, 0.4
 _SPELLING_FACTOR, _HEAD_FACTOR = 0.9, 0.75
 _LEXFILE_POINTS = {
     "noun.artifact": 3.0, "noun.food": 3.0, "noun.animal": 2.5,
@@ -197,7 +197,8 @@ def _preferred(wordnet: WordNet, lemma: str, senses: tuple[str, ...]) -> Sense:
     method = "physical" if best == physical else "lexfile"
     if physical is None and best == senses[0]:
         method = "first"
-    return Sense(synset=best, method=method, confidence=round(min(share, _MOST), 4))
+    confidence = min(share, _FIRST if method == "first" else _MOST)
+    return Sense(synset=best, method=method, confidence=round(confidence, 4))
 
 
 def _points(wordnet: WordNet, lemma: str, rank: int, name: str) -> float:
