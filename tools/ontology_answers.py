@@ -1,6 +1,6 @@
 """Write the answers in docs/ontology.md anew: each ```sql block is asked of a dataset.
 
-    python tools/ontology_answers.py demo/dataset docs/ontology.md
+python tools/ontology_answers.py demo/dataset docs/ontology.md
 """
 
 from __future__ import annotations
