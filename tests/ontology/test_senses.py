@@ -171,10 +171,10 @@ def test_individuals_come_after_kinds(wordnet):
     assert decide(wordnet, "wren", "wren").synset == "wren.n.02"
 
 
-@pytest.mark.parametrize(("noun", "synset"), sorted(curated_senses().items()))
-def test_curated_synsets_exist_under_their_own_name(wordnet, noun, synset):
-    assert wordnet.resolve(synset) == synset
-    assert noun == noun.lower().strip()
+def test_curated_synsets_exist_under_their_own_name(wordnet):
+    table = curated_senses()
+    assert {n: s for n, s in table.items() if wordnet.resolve(s) != s} == {}
+    assert [n for n in table if n != n.lower().strip()] == []
 
 
 def test_tables_do_not_contradict():
