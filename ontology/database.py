@@ -6,17 +6,22 @@ is SQL. The content hash is of the tables' rows: neither the thread count nor Du
 
 from __future__ import annotations
 
-import contextlib
-import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ..artifact import hash_json
 from ..errors import FormatError, writing_to
+from .duckfile import (
+    column,
+    content_hash,
+    count,
+    create_tables,
+    insert,
+    insert_rows,
+    writing_database,
+)
 from .reader import Ontology, run_query
 from .senses import CONFIDENT, decide
 from .tree import Graph, ObjectTree, build_graph, cut_tree, only_children
@@ -28,8 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Ontology", "build_database", "run_query"]
 
 FORMAT = "1"
-# The oldest that DuckDB 2.0 writes (v0.10 names the same format): DuckDB 1.0 and later open it.
-STORAGE_VERSION = "v1.0.0"
 _COOCCURRENCES = 200  # kept for each object
 _TABLES = (
     "synsets", "hypernyms", "closure", "images", "pairs", "mentions", "objects", "members",
@@ -67,77 +70,21 @@ def build_database(
         NotWritable, DiskFull: the folder of ``path``.
     """
     path.unlink(missing_ok=True)
-    with writing_to(path), _writing(path, threads, memory) as con:
-        _create_tables(con)
+    with writing_to(path), writing_database(path, "ontology", threads, memory) as con:
+        create_tables(con, (_SQL / "schema.sql").read_text(encoding="utf-8"))
         _load_inputs(con, pairs, images)
         counts = _load_mentions(con, nouns, wordnet)
         graph = build_graph(
-            wordnet, _column(con, "SELECT DISTINCT synset FROM mentions WHERE synset IS NOT NULL")
+            wordnet, column(con, "SELECT DISTINCT synset FROM mentions WHERE synset IS NOT NULL")
         )
         _load_graph(con, graph)
         tree = _load_objects(con, graph, min_images)
         _load_members(con, tree)
-        counts.update({name: _count(con, name) for name in _TABLES})
-        content = _content_hash(con)
+        counts.update({name: count(con, name) for name in _TABLES})
+        content = content_hash(con, "ontology", _TABLES, FORMAT)
         _load_meta(con, content, min_images, {**versions, "wordnet": wordnet.version})
         con.execute((_SQL / "macros.sql").read_text(encoding="utf-8"))
     return {**counts, "content_hash": content}
-
-
-@contextlib.contextmanager
-def _writing(path: Path, threads: int | None, memory: str) -> Iterator[DuckDBPyConnection]:
-    """Open a new database file in the old storage format, as the current one of a connection."""
-    import duckdb
-
-    spill = path.with_name(f"{path.name}.spill.tmp")
-    config: dict[str, Any] = {"memory_limit": memory, "temp_directory": str(spill)}
-    con = duckdb.connect(config=config | ({"threads": threads} if threads else {}))
-    try:
-        target = str(path).replace("'", "''")
-        con.execute(f"ATTACH '{target}' AS ontology (STORAGE_VERSION '{STORAGE_VERSION}')")
-        con.execute("USE ontology")
-        yield con
-        con.execute("CHECKPOINT ontology")
-        con.execute("USE memory")
-        con.execute("DETACH ontology")
-    except duckdb.IOException as error:
-        raise _as_os_error(error, path) from error
-    finally:
-        con.close()
-        shutil.rmtree(spill, ignore_errors=True)
-
-
-def _as_os_error(error: Exception, path: Path) -> Exception:
-    """Tell a full disk or a read-only folder, which DuckDB reports in words, from a broken file."""
-    import errno
-
-    text = str(error)
-    for words, number in (
-        ("No space left", errno.ENOSPC),
-        ("Permission denied", errno.EACCES),
-        ("Read-only file system", errno.EROFS),
-    ):
-        if words in text:
-            return OSError(number, words, str(path))
-    return FormatError(path, text.split("\n")[0])
-
-
-def _create_tables(con: DuckDBPyConnection) -> None:
-    """Run schema.sql, and store its comments in the file too."""
-    schema = (_SQL / "schema.sql").read_text(encoding="utf-8")
-    con.execute(schema)
-    for block in re.finditer(
-        r"((?:^-- [^\n]*\n)+)CREATE TABLE main\.(\w+) \((.*?)^\);", schema, re.M | re.S
-    ):
-        comment, table, columns = block.groups()
-        _comment(con, f"TABLE main.{table}", " ".join(line[3:] for line in comment.splitlines()))
-        for name, text in re.findall(r'^ +("?\w+"?) .*?-- (.*)$', columns, re.M):
-            _comment(con, f"COLUMN main.{table}.{name}", text)
-
-
-def _comment(con: DuckDBPyConnection, what: str, text: str) -> None:
-    quoted = text.replace("'", "''")
-    con.execute(f"COMMENT ON {what} IS '{quoted}'")
 
 
 def _load_inputs(con: DuckDBPyConnection, pairs: Path, images: Path) -> None:
@@ -179,7 +126,7 @@ def _load_mentions(
         _from_parquet(con, nouns, f"INSERT INTO temp.nouns SELECT {columns} FROM {{}}")
     distinct = con.execute("SELECT DISTINCT lemma, head FROM temp.nouns ORDER BY ALL").fetchall()
     senses = [decide(wordnet, lemma, head) for lemma, head in distinct]
-    _insert(
+    insert(
         con,
         "CREATE TEMP TABLE decided AS SELECT * FROM {}",
         lemma=pa.array([lemma for lemma, _ in distinct], pa.string()),
@@ -217,18 +164,18 @@ def _load_graph(con: DuckDBPyConnection, graph: Graph) -> None:
         for s in graph.synsets.values()
         for h in graph.hypernyms(s.name)
     ]
-    _insert_rows(
+    insert_rows(
         con, "INSERT INTO hypernyms SELECT * FROM {} ORDER BY ALL", edges,
         {"synset": pa.string(), "hypernym": pa.string(),
          "instance": pa.bool_(), "is_parent": pa.bool_()},
     )  # fmt: skip
     closure = [(a, s, d) for s in graph.synsets for a, d in graph.distances(s).items()]
-    _insert_rows(
+    insert_rows(
         con, "INSERT INTO closure SELECT * FROM {} ORDER BY ALL", closure,
         {"ancestor": pa.string(), "descendant": pa.string(), "distance": pa.int32()},
     )  # fmt: skip
     lineage = [(s, a) for s in graph.synsets for a in graph.lineage(s)]
-    _insert_rows(
+    insert_rows(
         con, "CREATE TEMP TABLE lineage AS SELECT * FROM {}", lineage,
         {"synset": pa.string(), "ancestor": pa.string()},
     )  # fmt: skip
@@ -238,7 +185,7 @@ def _load_objects(con: DuckDBPyConnection, graph: Graph, min_images: int) -> Obj
     """Choose the objects (the rule stands above the table in schema.sql) and number them."""
     kept = _choose(con, graph, min_images)
     tree = cut_tree(graph, kept)
-    _insert(
+    insert(
         con,
         "INSERT INTO synsets SELECT * FROM {} ORDER BY synset",
         synset=pa.array(list(graph.synsets), pa.string()),
@@ -254,18 +201,18 @@ def _load_objects(con: DuckDBPyConnection, graph: Graph, min_images: int) -> Obj
 
 def _choose(con: DuckDBPyConnection, graph: Graph, min_images: int) -> set[str]:
     candidates = set(
-        _column(
+        column(
             con,
             "SELECT l.ancestor FROM temp.image_synsets m JOIN temp.lineage l USING (synset) "
             f"GROUP BY l.ancestor HAVING count(DISTINCT m.image) >= {int(min_images)}",
         )
     )
     single = only_children(graph, candidates)
-    _insert_rows(
+    insert_rows(
         con, "CREATE TEMP TABLE single AS SELECT * FROM {}", sorted(single.items()),
         {"node": pa.string(), "child": pa.string()},
     )  # fmt: skip
-    with_own_images = _column(
+    with_own_images = column(
         con,
         "SELECT s.node FROM temp.single s JOIN temp.lineage l ON l.ancestor = s.node "
         "JOIN temp.image_synsets m ON m.synset = l.synset "
@@ -278,7 +225,7 @@ def _choose(con: DuckDBPyConnection, graph: Graph, min_images: int) -> set[str]:
 def _load_members(con: DuckDBPyConnection, tree: ObjectTree) -> None:
     lineage = [(o, a) for o in range(len(tree.synsets)) for a in tree.lineage(o)]
     types = {"object": pa.int32(), "ancestor": pa.int32()}
-    _insert_rows(con, "CREATE TEMP TABLE object_lineage AS SELECT * FROM {}", lineage, types)
+    insert_rows(con, "CREATE TEMP TABLE object_lineage AS SELECT * FROM {}", lineage, types)
     con.execute(
         "INSERT INTO members SELECT l.ancestor, d.pair, bool_or(l.object = l.ancestor), "
         "bool_and(l.object = l.ancestor) FROM (SELECT DISTINCT m.pair, s.object FROM mentions m "
@@ -293,7 +240,7 @@ def _load_members(con: DuckDBPyConnection, tree: ObjectTree) -> None:
         "parent": pa.array(tree.parents, pa.int32()),
         "depth": pa.array(tree.depths, pa.int32()),
     }
-    _insert(
+    insert(
         con,
         "INSERT INTO objects SELECT o.*, count(m.pair) FILTER (m.own), "
         "count(DISTINCT p.image) FILTER (m.own), count(m.pair), count(DISTINCT p.image) "
@@ -322,53 +269,4 @@ def _load_meta(
     }
     rows = [*own.items(), *sorted(versions.items())]
     types = {"key": pa.string(), "value": pa.string()}
-    _insert_rows(con, "INSERT INTO meta SELECT * FROM {}", rows, types)
-
-
-def _content_hash(con: DuckDBPyConnection) -> str:
-    """Hash the rows of every table but meta in any order: counts, xor and sum of row hashes."""
-    parts = {}
-    for table in _TABLES:
-        columns = _column(
-            con,
-            "SELECT column_name FROM duckdb_columns() WHERE database_name = 'ontology' "
-            f"AND table_name = '{table}' ORDER BY column_index",
-        )
-        texts = [
-            f"""coalesce(strlen("{c}"::VARCHAR) || ':' || "{c}"::VARCHAR, '-')""" for c in columns
-        ]
-        row = f"md5_number_lower(concat({', '.join(texts)}))"
-        sums = con.execute(
-            "SELECT count(*), bit_xor(h), sum(h::HUGEINT) "
-            f"FROM (SELECT {row} AS h FROM main.{table})"
-        ).fetchall()
-        parts[table] = [str(value) for value in sums[0]]
-    return hash_json({"format": FORMAT, "tables": parts})
-
-
-def _insert(con: DuckDBPyConnection, sql: str, **columns: pa.Array) -> None:
-    """Run a statement over an Arrow table, which takes the place of ``{}``."""
-    con.register("given", pa.table(columns))
-    con.execute(sql.format("given"))
-    con.unregister("given")
-
-
-def _insert_rows(
-    con: DuckDBPyConnection,
-    sql: str,
-    rows: Sequence[tuple[Any, ...]],
-    types: Mapping[str, pa.DataType],
-) -> None:
-    columns = {
-        name: pa.array([row[i] for row in rows], type_)
-        for i, (name, type_) in enumerate(types.items())
-    }
-    _insert(con, sql, **columns)
-
-
-def _column(con: DuckDBPyConnection, sql: str) -> list[str]:
-    return [row[0] for row in con.execute(sql).fetchall()]
-
-
-def _count(con: DuckDBPyConnection, table: str) -> int:
-    return int(con.execute(f"SELECT count(*) FROM main.{table}").fetchall()[0][0])
+    insert_rows(con, "INSERT INTO meta SELECT * FROM {}", rows, types)

@@ -17,7 +17,7 @@ import pytest
 
 from tonics.errors import FormatError
 from tonics.ontology import Ontology
-from tonics.ontology.database import STORAGE_VERSION
+from tonics.ontology.duckfile import STORAGE_VERSION
 from tonics.ontology.senses import CONFIDENT, decide
 
 
