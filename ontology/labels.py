@@ -11,7 +11,6 @@ A label names what is seen in a box, so it is decided without a sentence, by the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from ..artifact import hash_json
@@ -31,7 +30,7 @@ def label_sense(wordnet: WordNet, name: str, synset: str = "") -> Sense:
     """Decide the synset of one label.
 
     Args:
-        name: as the vocabulary has it; of synonyms, parted by commas, the first that is known counts.
+        name: as the vocabulary has it; of synonyms, parted by commas, the first known one counts.
         synset: the vocabulary's own, if it has one.
     """
     if synset and (given := wordnet.resolve(synset)):
