@@ -37,7 +37,7 @@ class DetectionsStage(Stage):
     """Builds the database from all feature sets at once; inputs are images of a feature set."""
 
     kind: ClassVar[str] = "detections"
-    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.0003, bytes=1500)
+    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.0002, bytes=1700)
     parallel: ClassVar[bool] = False
     unit: ClassVar[str] = "images"
 
