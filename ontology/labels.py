@@ -103,13 +103,13 @@ def _known(wordnet: WordNet, word: str) -> bool:
 
 
 def _ending(wordnet: WordNet, label: str) -> Sense:
-    """Decide an unknown compound by the longest known end of it."""
+    """Decide an unknown compound by the longest known end of it, but a number says nothing."""
+    if label in words("frame"):
+        return Sense(synset=None, method="frame", confidence=0.0)
     parts = label.split()
-    if not parts or label in words("frame"):
-        return Sense(synset=None, method="frame", confidence=0.0) if parts else _UNKNOWN
-    for start in range(1, len(parts)):
-        ending = " ".join(parts[start:])
-        for reading in _readings(wordnet, ending) if ending.isalpha() or " " in ending else ():
+    endings = (" ".join(parts[start:]) for start in range(1, len(parts)))
+    for ending in (ending for ending in endings if not ending.isdigit()):
+        for reading in _readings(wordnet, ending):
             sense = _exact(wordnet, reading)
             if sense and sense.synset:
                 confidence = round(sense.confidence * _HEAD_FACTOR, 4)
