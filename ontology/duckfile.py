@@ -40,6 +40,8 @@ def writing_database(
     config: dict[str, Any] = {"memory_limit": memory, "temp_directory": str(spill)}
     con = duckdb.connect(config=config | ({"threads": threads} if threads else {}))
     try:
+        # DuckDB draws one in a process that it takes for an interactive one, such as a worker.
+        con.execute("SET enable_progress_bar = false")
         target = str(path).replace("'", "''")
         con.execute(f"ATTACH '{target}' AS {catalog} (STORAGE_VERSION '{STORAGE_VERSION}')")
         con.execute(f"USE {catalog}")

@@ -60,6 +60,12 @@ def forms() -> dict[str, Form]:
 
 
 @functools.cache
+def curated_labels() -> dict[str, str]:
+    """Map a detector's label to the synset of what its regions show (``labels.tsv``)."""
+    return {label: synset for label, synset, _why in _rows("labels.tsv")}
+
+
+@functools.cache
 def tables_fingerprint() -> str:
     """Hash of all curated tables and the rules' version, for the identity of what they decide."""
     texts = [(_FOLDER / name).read_text(encoding="utf-8") for name in _FILES]

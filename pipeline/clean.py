@@ -40,7 +40,8 @@ def _own_places(dataset: Dataset) -> list[Path]:
     """Files and folders that are ours alone: never the user's photos."""
     names = ("features", "nouns", "embeddings", "plans", "runs", "evaluation", "rejected")
     folders = [dataset.root / name for name in names]
-    files = [dataset.images_file, dataset.pairs_file, dataset.ontology_file]
+    files = [dataset.images_file, dataset.pairs_file]
+    files += [dataset.ontology_file, dataset.detections_file]
     return [*folders, dataset.state, *files, dataset.root / CONFIG_NAME]
 
 

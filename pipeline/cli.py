@@ -296,6 +296,7 @@ def _stage_command(kind: str, text: str, example: str) -> None:
 
 _stage_command("ingest", "Read caption files and image headers into tables.", "ingest")
 _stage_command("extract", "Turn images into region features.", "extract grid")
+_stage_command("detections", "List what detectors saw, detections.duckdb.", "detections")
 _stage_command("parse", "Find the nouns of every caption.", "parse")
 _stage_command("ontology", "Build the object ontology, ontology.duckdb.", "ontology")
 _stage_command("embed", "Turn captions into vectors.", "embed captions")

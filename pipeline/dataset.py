@@ -91,6 +91,11 @@ class Dataset:
         return self.root / "ontology.duckdb"
 
     @property
+    def detections_file(self) -> Path:
+        """detections.duckdb"""
+        return self.root / "detections.duckdb"
+
+    @property
     def nouns(self) -> Path:
         """The folder of noun tables, a file a shard of pairs."""
         return self.root / "nouns"

@@ -191,10 +191,12 @@ class _Sizes:
         self._known: tuple[int, int] | None = None
 
     def rows_of(self, stage: Stage) -> int:
-        """Inputs of a stage: images for extract, batches for train, else captions."""
+        """Inputs of a stage: images (of each feature set), batches for train, else captions."""
         images, captions = self._sources()
         if stage.kind == "extract":
             return images
+        if stage.kind == "detections":
+            return images * len(stage.inputs)
         if isinstance(stage, TrainStage):
             plan = stage.plan_config
             return captions * plan.epochs // plan.batch_size

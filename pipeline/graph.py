@@ -13,6 +13,7 @@ from .stage import Stage
 
 def stages_of(dataset: Dataset) -> dict[str, Stage]:
     """All stages by key, each after the ones it reads from."""
+    from .stages.detections import DetectionsStage
     from .stages.embed import EmbedStage
     from .stages.evaluate import EvalStage, QueriesStage
     from .stages.extract import ExtractStage
@@ -31,6 +32,7 @@ def stages_of(dataset: Dataset) -> dict[str, Stage]:
             (ImportStage if one.detector == IMPORTED else ExtractStage)(dataset, name)
             for name, one in config.features.items()
         ),
+        *([DetectionsStage(dataset)] if config.features else []),
         ParseStage(dataset),
         OntologyStage(dataset),
         *(EmbedStage(dataset, name) for name in config.embeddings),

@@ -71,7 +71,7 @@ def test_captions_are_recognised_to_the_letter() -> None:
 def test_the_folder_is_laid_out_as_documented(built: Path) -> None:
     names = {p.relative_to(built).as_posix() for p in built.rglob("*") if p.is_file()}
     assert names >= {
-        "tonics.toml", "images.parquet", "pairs.parquet", "ontology.duckdb",
+        "tonics.toml", "images.parquet", "pairs.parquet", "ontology.duckdb", "detections.duckdb",
         "features/grid/00000.arrow", "features/grid/index.arrow", "features/grid/vocabulary.json",
         "nouns/00000.parquet", "embeddings/captions/00000.npy", "evaluation/test.parquet",
         "plans/tonics/plan.json", "plans/tonics/batches.arrow", "plans/tonics/pairs.arrow",
@@ -82,7 +82,7 @@ def test_the_folder_is_laid_out_as_documented(built: Path) -> None:
     known = {"tonics.toml", "captions.jsonl"}
     tops = {"images", "features", "nouns", "embeddings", "evaluation", "plans", "runs", ".tonics"}
     assert {n for n in names if "/" not in n} - known == {
-        "images.parquet", "pairs.parquet", "ontology.duckdb",
+        "images.parquet", "pairs.parquet", "ontology.duckdb", "detections.duckdb",
     }  # fmt: skip
     assert {n.partition("/")[0] for n in names if "/" in n} == tops  # and nothing was rejected
 
@@ -113,5 +113,6 @@ def test_every_file_a_stage_made_is_in_a_manifest_with_its_hash(built: Path) -> 
         if p.is_file() and "checkpoints" not in p.parts and p.name != "metrics.jsonl"
     }
     assert listed == written | {
-        "images.parquet", "pairs.parquet", "ontology.duckdb", ".tonics/probed/00000.parquet",
+        "images.parquet", "pairs.parquet", "ontology.duckdb", "detections.duckdb",
+        ".tonics/probed/00000.parquet",
     }  # fmt: skip

@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
-
-from tonics.ontology import Ontology
 
 # A run is killed as soon as a file like this is there; each in turn, on one dataset folder.
 MOMENTS = [
@@ -20,6 +19,7 @@ MOMENTS = [
     "images.parquet",
     "features/grid/*.tmp",
     "features/grid/00001.arrow",
+    "detections.duckdb*",
     "nouns/00001.parquet",
     "ontology.duckdb*",
     "embeddings/captions/00000.npy",
@@ -82,11 +82,14 @@ def test_killed_and_finished_equals_uninterrupted(built: Path, killed: Path) -> 
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
-def test_ontologies_have_the_same_content(built: Path, killed: Path) -> None:
+@pytest.mark.parametrize("name", ["ontology.duckdb", "detections.duckdb"])
+def test_databases_have_the_same_content(built: Path, killed: Path, name: str) -> None:
     hashes = []
     for folder in (built, killed):
-        with Ontology(folder / "ontology.duckdb") as ontology:
-            hashes.append(ontology.content_hash)
+        with duckdb.connect(str(folder / name), read_only=True) as con:
+            sql = "SELECT value FROM meta WHERE key = 'content_hash'"
+            hashes.append(con.execute(sql).fetchall())
+    assert len(hashes[0]) == 1
     assert hashes[0] == hashes[1]
 
 

@@ -64,8 +64,8 @@ def test_everything_is_up_to_date_after_a_run(built: Path) -> None:
     rows = dataset_status(Dataset.open(built))
     assert {row["state"] for row in rows} == {"done"}
     assert [row["stage"] for row in rows] == [
-        "ingest", "extract/grid", "parse", "ontology", "embed/captions", "plan/random",
-        "plan/tonics", "queries/test", "train/tonics", "eval/tonics",
+        "ingest", "extract/grid", "detections", "parse", "ontology", "embed/captions",
+        "plan/random", "plan/tonics", "queries/test", "train/tonics", "eval/tonics",
     ]  # fmt: skip
 
 
@@ -209,7 +209,7 @@ def test_stages_are_chosen_by_kind_key_and_what_they_read(built: Path) -> None:
         "ingest", "extract/grid", "plan/random",
     ]  # fmt: skip
     assert keys(with_inputs(stages, choose(stages, ["eval"]))) == [
-        key for key in stages if key != "plan/random"
+        key for key in stages if key not in ("detections", "plan/random")
     ]
     with pytest.raises(InputError, match="did you mean 'plan/random'"):
         choose(stages, ["plan/randon"])
