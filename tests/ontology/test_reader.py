@@ -71,9 +71,9 @@ def test_refused(database, tmp_path, sql):
 def test_our_variables_are_no_tables(database, monkeypatch):
     import pyarrow as pa
 
-    from tonics.ontology import reader
+    from tonics.ontology import questions
 
-    monkeypatch.setattr(reader, "hidden", pa.table({"a": [1]}), raising=False)
+    monkeypatch.setattr(questions, "hidden", pa.table({"a": [1]}), raising=False)
     with pytest.raises(InputError, match="hidden does not exist"):
         run_query(database, "SELECT * FROM hidden")
 
@@ -97,9 +97,9 @@ def test_memory_limit(database):
 
 
 def test_result_too_large(database, monkeypatch):
-    from tonics.ontology import reader
+    from tonics.ontology import questions
 
-    monkeypatch.setattr(reader, "_RESULT_BYTES", 1 << 16)
+    monkeypatch.setattr(questions, "RESULT_BYTES", 1 << 16)
     with pytest.raises(InputError, match="LIMIT"):
         run_query(database, "FROM range(1000000)")
 
