@@ -6,6 +6,7 @@ The file is opened read-only in a database of its own, so that several may be op
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,48 @@ from .connection import open_files
 from .questions import run_query
 
 __all__ = ["Ontology", "run_query"]
+
+_FIND = (
+    "SELECT synset FROM main.synsets WHERE synset = $word",
+    "SELECT synset FROM main.mentions WHERE lemma = lower($word) AND synset IS NOT NULL "
+    "GROUP BY synset ORDER BY count(*) DESC, synset LIMIT 1",
+    "SELECT synset FROM main.synsets WHERE list_contains(lemmas, $word) "
+    "ORDER BY depth, synset LIMIT 1",
+    "SELECT synset FROM main.mentions WHERE lower(surface) = lower($word) AND synset IS NOT NULL "
+    "GROUP BY synset ORDER BY count(*) DESC, synset LIMIT 1",  # a plural, as it is written
+)
+_LEFT_OUT = (
+    "SELECT method, count(*) FROM main.mentions WHERE synset IS NULL "
+    "AND (lemma = lower($word) OR lower(surface) = lower($word)) "
+    "GROUP BY method ORDER BY count(*) DESC, method LIMIT 1"
+)
+_WHY_LEFT_OUT = {
+    "frame": "a frame word, which speaks of the picture or a place in it",
+    "measure": "a measure word, which speaks of how much there is of something",
+    "unknown": "WordNet has no such noun",
+}
+_UNSURE_PAIRS = (
+    "SELECT DISTINCT m.pair FROM main.mentions m JOIN main.closure c ON c.descendant = m.synset "
+    "WHERE c.ancestor = ? ORDER BY m.pair"
+)
+_CAPTIONS = (
+    "SELECT pair, image, caption FROM main.pairs WHERE pair IN (SELECT unnest(?)) ORDER BY pair"
+)
+_SPANS = (
+    'SELECT m.pair, m.start, m."end" FROM main.mentions m '
+    "JOIN main.closure c ON c.descendant = m.synset "
+    "WHERE c.ancestor = ? AND m.pair IN (SELECT unnest(?)) ORDER BY m.pair, m.start"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkedCaption:
+    """A caption, and where in it (start, end) something is mentioned."""
+
+    pair: int
+    image: int
+    caption: str
+    spans: tuple[tuple[int, int], ...]
 
 
 class Ontology:
@@ -36,6 +79,7 @@ class Ontology:
 
     def __init__(self, path: Path | str, *, attach: Mapping[str, Path] | None = None) -> None:
         self.file = Path(path)
+        self.attached = frozenset(attach or {})
         self._con, self.meta = open_files(self.file, attach or {}, memory="2GB")
 
     def __enter__(self) -> Ontology:
@@ -89,29 +133,48 @@ class Ontology:
         sql = "SELECT pair FROM main.synset_pairs WHERE synset = ? ORDER BY pair"
         return np.asarray(self._table(sql, [self.find(name)])["pair"].to_numpy(), dtype=np.int64)
 
+    def captions(self, name: str, limit: int = 10) -> list[MarkedCaption]:
+        """Choose captions that mention a synset or anything below it, the same ones every time.
+
+        They are spread over all that do, differ in their words, and are of as many images as there
+        are. Where no mention is sure enough to count, unsure ones are shown.
+        """
+        synset = self.find(name)
+        pairs = self.pairs(synset)
+        if not len(pairs):
+            pairs = self._table(_UNSURE_PAIRS, [synset])["pair"].to_numpy()
+        some = _spread(pairs, 20 * limit).tolist()
+        chosen = _varied(self.query(_CAPTIONS, [some]).to_pylist(), limit)
+        spans: dict[int, list[tuple[int, int]]] = {row["pair"]: [] for row in chosen}
+        for row in self.query(_SPANS, [synset, list(spans)]).to_pylist():
+            spans[row["pair"]].append((row["start"], row["end"]))
+        return [MarkedCaption(**row, spans=tuple(spans[row["pair"]])) for row in chosen]
+
     def find(self, name: str) -> str:
         """Return the synset that a synset's name or a word stands for in this dataset.
 
         A word is what most captions that use it mean by it, else a synset that lists it.
 
         Raises:
-            InputError: the dataset does not mention it; the message suggests what comes near.
+            InputError: the dataset does not mention it, or leaves it out; the message says why, or
+                suggests what comes near.
         """
         word = " ".join(name.split())
-        for sql in (
-            "SELECT synset FROM main.synsets WHERE synset = $word",
-            "SELECT synset FROM main.mentions WHERE lemma = lower($word) AND synset IS NOT NULL "
-            "GROUP BY synset ORDER BY count(*) DESC, synset LIMIT 1",
-            "SELECT synset FROM main.synsets WHERE list_contains(lemmas, $word) "
-            "ORDER BY depth, synset LIMIT 1",
-        ):
+        for sql in _FIND:
             if rows := self._rows(sql, word=word):
                 return str(rows[0][0])
+        if left_out := self._rows(_LEFT_OUT, word=word):
+            method, count = left_out[0]
+            why = _WHY_LEFT_OUT.get(method, method)
+            raise InputError(name, f"named {count:,} time{'s' * (count > 1)}, but left out: {why}")
         raise InputError(name, "no caption of this dataset mentions it", do=self._suggest(word))
 
-    def query(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
-        """Answer a SELECT of our own (``?`` for parameters); those of users go to ``run_query``."""
-        return self._table(sql, list(params))
+    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
+        """Answer a SELECT of our own, with ``?`` or ``$name`` for parameters.
+
+        Those of users go to ``run_query``, which limits them.
+        """
+        return self._table(sql, params if isinstance(params, Mapping) else list(params))
 
     def _suggest(self, word: str) -> str:
         near = self._rows(
@@ -131,3 +194,26 @@ class Ontology:
         with self._con.cursor() as cursor:
             cursor.execute("USE ontology")
             return cursor.execute(sql, values).fetchall()
+
+
+def _spread(values: np.ndarray, count: int) -> np.ndarray:
+    """At most so many of the values, at equal distances."""
+    if len(values) <= count:
+        return values
+    return values[np.arange(count) * len(values) // count]
+
+
+def _varied(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Choose rows with captions of their own: one an image, and more where images are few."""
+    first: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
+    images, texts = set(), set()
+    for row in rows:
+        text = row["caption"].casefold().strip(" .")
+        if text not in texts:
+            (others if row["image"] in images else first).append(row)
+        images.add(row["image"])
+        texts.add(text)
+    chosen = [first[i] for i in _spread(np.arange(len(first)), count)]
+    chosen += [others[i] for i in _spread(np.arange(len(others)), count - len(chosen))]
+    return sorted(chosen, key=lambda row: row["pair"])
