@@ -5,6 +5,7 @@ The file is opened read-only in a database of its own, so that several may be op
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +20,15 @@ from .questions import run_query
 
 __all__ = ["Ontology", "run_query"]
 
-_FIND = (
-    "SELECT synset FROM main.synsets WHERE synset = $word",
-    "SELECT synset FROM main.mentions WHERE lemma = lower($word) AND synset IS NOT NULL "
-    "GROUP BY synset ORDER BY count(*) DESC, synset LIMIT 1",
-    "SELECT synset FROM main.synsets WHERE list_contains(lemmas, $word) "
-    "ORDER BY depth, synset LIMIT 1",
-    "SELECT synset FROM main.mentions WHERE lower(surface) = lower($word) AND synset IS NOT NULL "
-    "GROUP BY synset ORDER BY count(*) DESC, synset LIMIT 1",  # a plural, as it is written
+_MEANINGS = (
+    "SELECT lemma, head, synset, method, confidence, count(*) AS mentions, confidence >= "
+    "(SELECT CAST(value AS FLOAT) FROM main.meta WHERE key = 'confident') AS counts "
+    "FROM main.mentions WHERE {} = ? GROUP BY ALL "
+    "ORDER BY mentions DESC, lemma, head, synset, method, confidence"
 )
-_LEFT_OUT = (
-    "SELECT method, count(*) FROM main.mentions WHERE synset IS NULL "
-    "AND (lemma = lower($word) OR lower(surface) = lower($word)) "
-    "GROUP BY method ORDER BY count(*) DESC, method LIMIT 1"
+_LISTED = (
+    "SELECT synset FROM main.synsets WHERE list_contains(lemmas, $word) "
+    "ORDER BY depth, synset LIMIT 1"
 )
 _WHY_LEFT_OUT = {
     "frame": "a frame word, which speaks of the picture or a place in it",
@@ -79,6 +76,7 @@ class Ontology:
 
     def __init__(self, path: Path | str, *, attach: Mapping[str, Path] | None = None) -> None:
         self.file = Path(path)
+        self._meanings: dict[str, list[dict[str, Any]]] = {}
         self.attached = frozenset(attach or {})
         self._con, self.meta = open_files(self.file, attach or {}, memory="2GB")
 
@@ -160,14 +158,33 @@ class Ontology:
                 suggests what comes near.
         """
         word = " ".join(name.split())
-        for sql in _FIND:
-            if rows := self._rows(sql, word=word):
-                return str(rows[0][0])
-        if left_out := self._rows(_LEFT_OUT, word=word):
-            method, count = left_out[0]
-            why = _WHY_LEFT_OUT.get(method, method)
-            raise InputError(name, f"named {count:,} time{'s' * (count > 1)}, but left out: {why}")
+        if rows := self._rows("SELECT synset FROM main.synsets WHERE synset = $word", word=word):
+            return str(rows[0][0])
+        listed = self._rows(_LISTED, word=word)
+        if meanings := self.meanings(word):
+            return _commonest(name, meanings, listed)
+        if listed:
+            return str(listed[0][0])
+        if meanings := self._decisions("lower(surface)", word.lower()):
+            return _commonest(name, meanings, listed)
         raise InputError(name, "no caption of this dataset mentions it", do=self._suggest(word))
+
+    def meanings(self, word: str) -> list[dict[str, Any]]:
+        """Say what captions were taken to mean by a word, the commonest first.
+
+        Rows are lemma, head, synset, method, confidence, mentions, and whether that counts.
+        """
+        if word not in self._meanings:
+            self._meanings[word] = self._decisions("lemma", word.lower())
+        return self._meanings[word]
+
+    def words(self, name: str) -> list[dict[str, Any]]:
+        """Say which words of captions were taken to mean just this synset; rows as ``meanings``."""
+        return self._decisions("synset", self.find(name))
+
+    def _decisions(self, column: str, value: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.query(_MEANINGS.format(column), [value]).to_pylist()
+        return rows
 
     def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
         """Answer a SELECT of our own, with ``?`` or ``$name`` for parameters.
@@ -194,6 +211,20 @@ class Ontology:
         with self._con.cursor() as cursor:
             cursor.execute("USE ontology")
             return cursor.execute(sql, values).fetchall()
+
+
+def _commonest(name: str, meanings: list[dict[str, Any]], listed: list[tuple[Any, ...]]) -> str:
+    """The synset most mentions of a word were decided to mean; an error where none was."""
+    counts: Counter[str] = Counter()
+    for row in meanings:
+        if row["synset"] is not None:
+            counts[row["synset"]] += row["mentions"]
+    if counts:
+        return min(counts, key=lambda synset: (-counts[synset], synset))
+    count, why = sum(row["mentions"] for row in meanings), meanings[0]["method"]
+    found = f"named {count:,} time{'s' * (count > 1)}, but left out: {_WHY_LEFT_OUT.get(why, why)}"
+    do = f"WordNet lists it under {listed[0][0]}, which you can ask for" if listed else ""
+    raise InputError(name, found, do=do)
 
 
 def _spread(values: np.ndarray, count: int) -> np.ndarray:

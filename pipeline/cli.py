@@ -368,10 +368,15 @@ def sql(
     ] = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", "-f", help="How to answer; a table, or as --output ends."),
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help="table, csv, json or parquet; else as --output ends.",
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to a csv, json or parquet file.")
+        Path | None, typer.Option("--output", "-o", help="A csv, json or parquet file to write.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite that file.")] = False,
     rows: Annotated[

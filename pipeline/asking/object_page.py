@@ -23,10 +23,6 @@ _COUNTS = (
     "SELECT count(DISTINCT p.image) AS images, count(*) AS pairs FROM main.synset_pairs s "
     "JOIN main.pairs p USING (pair) WHERE s.synset = ?"
 )
-_DECIDED = (
-    "SELECT lemma, head, synset, method, confidence, count(*) AS mentions FROM main.mentions "
-    "WHERE synset = ? OR lemma = ? GROUP BY ALL ORDER BY mentions DESC, ALL"
-)
 _DETECTED = (
     "WITH named AS (SELECT DISTINCT p.image FROM main.synset_pairs s JOIN main.pairs p USING (pair)"
     " WHERE s.synset = $synset), "
@@ -47,7 +43,6 @@ def describe_object(ontology: Ontology, name: str) -> dict[str, Any]:
     nearest = ontology.query(_OBJECT, [row["object"]]).to_pylist()[0]
     is_object = nearest["synset"] == synset
     word = row["lemmas"][0] if name.strip() == synset else " ".join(name.split())
-    decided = ontology.query(_DECIDED, [synset, word.lower()]).to_pylist()
     return {
         "synset": synset,
         "definition": row["definition"],
@@ -58,9 +53,9 @@ def describe_object(ontology: Ontology, name: str) -> dict[str, Any]:
         **_counts(ontology, synset, nearest if is_object else None),
         "below": ontology.query(_CHILDREN, [nearest["object"]]).to_pylist() if is_object else [],
         "beside": _beside(ontology, synset) if is_object else [],
-        "called": [_without(row, "synset") for row in decided if row["synset"] == synset],
+        "called": ontology.words(synset),
         "word": word,
-        "otherwise": [r for r in decided if r["synset"] != synset],
+        "otherwise": [r for r in ontology.meanings(word) if r["synset"] != synset],
         "detected": _detected(ontology, synset),
         "captions": [
             {"pair": c.pair, "image": c.image, "caption": c.caption, "spans": c.spans}
@@ -101,12 +96,8 @@ def _detected(ontology: Ontology, synset: str) -> dict[str, int] | None:
     return rows[0]
 
 
-def _without(row: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != key}
-
-
 def format_object(found: dict[str, Any], min_images: int) -> str:
-    """The page, for people."""
+    """The page, for people; ``min_images`` is what an object needs."""
     lines = [f"{found['synset']}: {plain_part(found['definition'])}"]
     lines += [f"words: {', '.join(map(plain_part, found['words']))}"]
     lines += [f"path: {' > '.join(found['path'])}", "", *_count_lines(found, min_images)]
@@ -129,7 +120,7 @@ def _count_lines(found: dict[str, Any], min_images: int) -> list[str]:
     if found["images"] < min_images:
         why = f"fewer than the {min_images} images of ontology.min_images"
     else:
-        why = "in the tree it has hardly other images than what lies above or below it"
+        why = "nearly all its images are those of one object below it, or come by another way"
     return [counts, f"not an object of its own, but counted as {found['counted_as']}: {why}"]
 
 
@@ -141,8 +132,7 @@ def _word_lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"captions call it: {', '.join(shown)}{_more(found['called'], _WORDS)}")
     if found["otherwise"]:
         shown = [
-            f"{row['synset'] or 'nothing, left out'} {_rule(row)}"
-            for row in found["otherwise"][:_WORDS]
+            f"{row['synset'] or 'nothing'} {_rule(row)}" for row in found["otherwise"][:_WORDS]
         ]
         listed = ", ".join(shown) + _more(found["otherwise"], _WORDS)
         lines.append(f"{plain_part(found['word'])!r} elsewhere means: {listed}")
@@ -155,7 +145,8 @@ def _decision(row: dict[str, Any]) -> str:
 
 def _rule(row: dict[str, Any]) -> str:
     head = "" if row["lemma"].endswith(row["head"]) else f", head {plain_part(row['head'])!r}"
-    return f"({row['mentions']:,}, {row['method']} {row['confidence']:.2g}{head})"
+    unsure = "" if row["counts"] else ", not counted"
+    return f"({row['mentions']:,}, {row['method']} {row['confidence']:.2g}{head}{unsure})"
 
 
 def _detected_lines(counts: dict[str, int] | None) -> list[str]:
