@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ...errors import TonicsError, plain
 from ..tables import terminal_width
 from .history import recall, remember
-from .statements import split_statements
+from .statements import split_statements, statement_at
 
 if TYPE_CHECKING:
     from ...ontology.questions import Answer, Session
@@ -63,6 +63,7 @@ class Prompt:
         self._session, self._history, self._show = session, history, show
         self._names: list[str] = []
         self._found: list[str] = []
+        self._rest = ""  # what was typed behind a semicolon
 
     def run(self) -> None:
         """Read and answer until the user leaves."""
@@ -81,6 +82,7 @@ class Prompt:
                 except TonicsError as error:
                     print(error)
                 except KeyboardInterrupt:
+                    self._rest = ""
                     print()
 
     def _first(self, table: str) -> int:
@@ -88,7 +90,7 @@ class Prompt:
 
     def _read(self) -> str | None:
         """Read lines up to a semicolon, or a command; None when the user leaves."""
-        text = ""
+        text, self._rest = self._rest, ""
         while not (text.startswith(".") or split_statements(text)[0]):
             try:
                 line = input("    ...> " if text else "tonics> ")
@@ -101,7 +103,10 @@ class Prompt:
     def _commands(self, text: str) -> list[str]:
         """The questions of what was typed; a command that begins with a dot is done at once."""
         if not text.startswith("."):
-            return [statement.text for statement in split_statements(text)[0]]
+            statements, rest = split_statements(text)
+            if statement_at(rest, 0, len(rest)):
+                self._rest = rest.strip()
+            return [statement.text for statement in statements]
         command, *rest = text.rstrip("; ").split()
         if command in _COMMANDS:
             self._describe(_COMMANDS[command])

@@ -79,6 +79,8 @@ def test_a_conversation(terminal: Terminal, copy: Path, run: Callable[..., objec
     assert "b\n-\n2\n" in two
     assert "sql: Parser Error: syntax error" in terminal.type("SELEC;\n")
     assert "100 of 120 rows; --rows 0 for all" in terminal.type("FROM pairs;\n")
+    terminal.type("SELECT 3 AS c; SELECT\n", until="    ...> ")
+    assert "d\n-\n4\n" in terminal.type("4 AS d;\n")
     terminal.type("SELECT 'not\n", until="    ...> ")
     terminal.type("\x03")  # drops the line
     assert "42" in terminal.type("SELECT 42;\n")
@@ -87,7 +89,7 @@ def test_a_conversation(terminal: Terminal, copy: Path, run: Callable[..., objec
     out = run("-C", copy, "sql", "--history").out
     assert out == (
         "SELECT 6 * 7\nAS answer;\nSELECT 1 AS a;\nSELECT 2 AS b;\nSELEC;\nFROM pairs;\n"
-        "SELECT 42;\n"
+        "SELECT 3 AS c;\nSELECT\n4 AS d;\nSELECT 42;\n"
     )
 
 
