@@ -12,7 +12,9 @@ from ..errors import FormatError, InputError, StaleInput, TonicsError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-READABLE_FORMATS = ("1",)
+FORMAT = "2"
+CATALOG = "ontology"  # the name under which macros know the file
+READABLE_FORMATS = (FORMAT,)
 REBUILD = "run 'tonics ontology'"
 _CONFIG: dict[str, Any] = {
     "temp_directory": "",
@@ -42,9 +44,9 @@ def open_files(
     except duckdb.Error as error:
         raise InputError("sql", one_line(error)) from error
     try:
-        for name, file in {"ontology": path, **attach}.items():
+        for name, file in {CATALOG: path, **attach}.items():
             _attach(con, name, file)
-        con.execute("USE ontology")
+        con.execute(f"USE {CATALOG}")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
         return con, _read_meta(con, path)

@@ -34,6 +34,7 @@ NOUNS_SCHEMA = pa.schema(
         pa.field("lemma", pa.string(), nullable=False),  # lower case, spaces between words
         pa.field("head", pa.string(), nullable=False),  # lemma of the last word
         pa.field("tag", pa.string(), nullable=False),  # of the last word: NN, NNS, NNP, NNPS ...
+        pa.field("role", pa.string(), nullable=False),
     ]
 )
 MAX_WORDS = 4  # of a compound
@@ -67,6 +68,7 @@ class Noun:
     lemma: str
     head: str
     tag: str
+    role: str = "noun"
 
 
 def load_parser(name: str) -> Language:

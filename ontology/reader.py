@@ -5,7 +5,6 @@ The file is opened read-only in a database of its own, so that several may be op
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,20 @@ from .questions import run_query
 
 __all__ = ["Ontology", "run_query"]
 
-_MEANINGS = (
-    "SELECT lemma, head, synset, method, confidence, count(*) AS mentions, confidence >= "
-    "(SELECT CAST(value AS FLOAT) FROM main.meta WHERE key = 'confident') AS counts "
-    "FROM main.mentions WHERE {} = ? GROUP BY ALL "
-    "ORDER BY mentions DESC, lemma, head, synset, method, confidence"
+_SYNSET = (
+    "SELECT synset FROM main.synsets WHERE synset = $name "
+    "UNION ALL SELECT kept FROM main.merged WHERE synset = $name"
 )
-_LISTED = (
-    "SELECT synset FROM main.synsets WHERE list_contains(lemmas, $word) "
-    "ORDER BY depth, synset LIMIT 1"
+_WORD = "SELECT synset, mentions FROM main.words WHERE word = lower($word)"
+_LEFT_OUT = (  # a plural is known by how it is written
+    "SELECT method, count(*) FROM main.mentions WHERE synset IS NULL "
+    "AND (lemma = lower($word) OR lower(surface) = lower($word)) "
+    "GROUP BY method ORDER BY count(*) DESC, method LIMIT 1"
+)
+_SENSES = (
+    "SELECT lemma, head, synset, method, confidence, mentions, confidence >= "
+    "(SELECT CAST(value AS FLOAT) FROM main.meta WHERE key = 'confident') AS counts "
+    "FROM main.senses WHERE {} = ? ORDER BY mentions DESC, lemma, head"
 )
 _WHY_LEFT_OUT = {
     "frame": "a frame word, which speaks of the picture or a place in it",
@@ -76,7 +80,6 @@ class Ontology:
 
     def __init__(self, path: Path | str, *, attach: Mapping[str, Path] | None = None) -> None:
         self.file = Path(path)
-        self._meanings: dict[str, list[dict[str, Any]]] = {}
         self.attached = frozenset(attach or {})
         self._con, self.meta = open_files(self.file, attach or {}, memory="2GB")
 
@@ -158,15 +161,16 @@ class Ontology:
                 suggests what comes near.
         """
         word = " ".join(name.split())
-        if rows := self._rows("SELECT synset FROM main.synsets WHERE synset = $word", word=word):
+        if rows := self._rows(_SYNSET, name=word):
             return str(rows[0][0])
-        listed = self._rows(_LISTED, word=word)
-        if meanings := self.meanings(word):
-            return _commonest(name, meanings, listed)
-        if listed:
-            return str(listed[0][0])
-        if meanings := self._decisions("lower(surface)", word.lower()):
-            return _commonest(name, meanings, listed)
+        stands_for = self._rows(_WORD, word=word)
+        if stands_for and stands_for[0][1]:
+            return str(stands_for[0][0])
+        if rows := self._rows(_LEFT_OUT, word=word):
+            method, count = rows[0]
+            raise _left_out(name, method, count, [row[0] for row in stands_for])
+        if stands_for:
+            return str(stands_for[0][0])
         raise InputError(name, "no caption of this dataset mentions it", do=self._suggest(word))
 
     def meanings(self, word: str) -> list[dict[str, Any]]:
@@ -174,16 +178,14 @@ class Ontology:
 
         Rows are lemma, head, synset, method, confidence, mentions, and whether that counts.
         """
-        if word not in self._meanings:
-            self._meanings[word] = self._decisions("lemma", word.lower())
-        return self._meanings[word]
+        return self._senses("lemma", word.lower())
 
     def words(self, name: str) -> list[dict[str, Any]]:
         """Say which words of captions were taken to mean just this synset; rows as ``meanings``."""
-        return self._decisions("synset", self.find(name))
+        return self._senses("synset", self.find(name))
 
-    def _decisions(self, column: str, value: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.query(_MEANINGS.format(column), [value]).to_pylist()
+    def _senses(self, column: str, value: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.query(_SENSES.format(column), [value]).to_pylist()
         return rows
 
     def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
@@ -195,8 +197,8 @@ class Ontology:
 
     def _suggest(self, word: str) -> str:
         near = self._rows(
-            "SELECT lemma FROM main.mentions WHERE synset IS NOT NULL GROUP BY lemma "
-            "ORDER BY damerau_levenshtein(lemma, lower($word)), count(*) DESC, lemma LIMIT 3",
+            "SELECT lemma FROM main.senses WHERE synset IS NOT NULL GROUP BY lemma "
+            "ORDER BY damerau_levenshtein(lemma, lower($word)), sum(mentions) DESC, lemma LIMIT 3",
             word=word.split(".")[0].replace("_", " "),
         )
         listed = ", ".join(row[0] for row in near)
@@ -213,18 +215,11 @@ class Ontology:
             return cursor.execute(sql, values).fetchall()
 
 
-def _commonest(name: str, meanings: list[dict[str, Any]], listed: list[tuple[Any, ...]]) -> str:
-    """The synset most mentions of a word were decided to mean; an error where none was."""
-    counts: Counter[str] = Counter()
-    for row in meanings:
-        if row["synset"] is not None:
-            counts[row["synset"]] += row["mentions"]
-    if counts:
-        return min(counts, key=lambda synset: (-counts[synset], synset))
-    count, why = sum(row["mentions"] for row in meanings), meanings[0]["method"]
-    found = f"named {count:,} time{'s' * (count > 1)}, but left out: {_WHY_LEFT_OUT.get(why, why)}"
-    do = f"WordNet lists it under {listed[0][0]}, which you can ask for" if listed else ""
-    raise InputError(name, found, do=do)
+def _left_out(name: str, method: str, count: int, listed: list[str]) -> InputError:
+    why = _WHY_LEFT_OUT.get(method, method)
+    do = f"WordNet lists it under {listed[0]}, which you can ask for" if listed else ""
+    found = f"named {count:,} time{'s' * (count > 1)}, but left out: {why}"
+    return InputError(name, found, do=do)
 
 
 def _spread(values: np.ndarray, count: int) -> np.ndarray:

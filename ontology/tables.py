@@ -13,8 +13,8 @@ from pathlib import Path
 from ..artifact import hash_strings
 
 _FOLDER = Path(__file__).parent
-_FILES = ("senses.tsv", "words.tsv", "forms.tsv")
-RULES_VERSION = 1  # raised when a change in nouns.py or senses.py changes what is found or decided
+_FILES = ("senses.tsv", "words.tsv", "forms.tsv", "merges.tsv")
+RULES_VERSION = 2  # raised when a change in nouns.py or senses.py changes what is found or decided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,12 @@ class Form:
 def curated_senses() -> dict[str, str]:
     """Map a noun to the synset it has in captions (``senses.tsv``)."""
     return {noun: synset for noun, synset, _why in _rows("senses.tsv")}
+
+
+@functools.cache
+def merged_synsets() -> dict[str, tuple[str, str]]:
+    """Map a synset to the one that stands for it in an ontology, and why (``merges.tsv``)."""
+    return {synset: (into, why) for synset, into, why in _rows("merges.tsv")}
 
 
 @functools.cache

@@ -1,12 +1,13 @@
 """The graph above the synsets of a dataset, and the tree of objects cut out of it.
 
-Works on synsets (thousands), never on mentions (millions); those are counted in SQL.
+Works on synsets (thousands), never on mentions (millions); those are counted in SQL. Synsets that
+photographs do not tell apart (``merges.tsv``) are one node: the graph knows only the second.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .wordnet import PHYSICAL, ROOT, Synset, WordNet
 
@@ -73,14 +74,33 @@ class ObjectTree:
         return line
 
 
-def build_graph(wordnet: WordNet, mentioned: Iterable[str]) -> Graph:
-    """Read the mentioned synsets and everything above them."""
+def usable_merges(wordnet: WordNet, merges: Mapping[str, str]) -> dict[str, str]:
+    """Keep the merges that this WordNet knows, and that do not put a synset above itself."""
+    return {
+        synset: into
+        for synset, into in merges.items()
+        if wordnet.resolve(synset) == synset
+        and wordnet.resolve(into) == into
+        and synset not in wordnet.ancestors(into)
+        and into not in merges
+    }
+
+
+def build_graph(
+    wordnet: WordNet, mentioned: Iterable[str], merges: Mapping[str, str] | None = None
+) -> Graph:
+    """Read the mentioned synsets and everything above them.
+
+    Args:
+        merges: from ``usable_merges``: a synset's name -> the one that stands for both.
+    """
+    into = merges or {}
     synsets: dict[str, Synset] = {}
-    todo = sorted({*mentioned, ROOT})
+    todo = sorted({*(into.get(name, name) for name in mentioned), ROOT})
     while todo:
         name = todo.pop()
         if name not in synsets:
-            synsets[name] = wordnet.synset(name)
+            synsets[name] = _merge_above(wordnet.synset(name), into)
             todo.extend(_hypernyms(synsets[name]))
     depth: dict[str, int] = {}
     parent: dict[str, str | None] = {}
@@ -118,6 +138,15 @@ def cut_tree(graph: Graph, kept: Set[str]) -> ObjectTree:
     parents = [-1 if (up := above[name]) is None else number[up] for name in order]
     return ObjectTree(
         synsets=order, parents=parents, depths=[depth[s] for s in order], nearest=nearest
+    )
+
+
+def _merge_above(synset: Synset, into: Mapping[str, str]) -> Synset:
+    """Put the synsets that stand for them in place of a synset's merged hypernyms."""
+    above = {into.get(name, name) for name in synset.hypernyms}
+    instances = {into.get(name, name) for name in synset.instance_hypernyms}
+    return replace(
+        synset, hypernyms=tuple(sorted(above)), instance_hypernyms=tuple(sorted(instances - above))
     )
 
 

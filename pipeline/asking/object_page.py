@@ -13,19 +13,14 @@ _BELOW = 15  # shown of the objects below one
 _BESIDE = 5
 _WORDS = 8
 
-_SYNSET = "SELECT definition, lemmas, object FROM main.synsets WHERE synset = ?"
+_SYNSET = "SELECT * FROM main.synsets WHERE synset = ?"
 _OBJECT = "SELECT * FROM main.objects WHERE object = ?"
 _CHILDREN = (
     "SELECT synset, subtree_images AS images, subtree_pairs AS pairs FROM main.objects "
     "WHERE parent = ? ORDER BY images DESC, synset"
 )
-_COUNTS = (
-    "SELECT count(DISTINCT p.image) AS images, count(*) AS pairs FROM main.synset_pairs s "
-    "JOIN main.pairs p USING (pair) WHERE s.synset = ?"
-)
 _DETECTED = (
-    "WITH named AS (SELECT DISTINCT p.image FROM main.synset_pairs s JOIN main.pairs p USING (pair)"
-    " WHERE s.synset = $synset), "
+    "WITH named AS (SELECT image FROM main.synset_images WHERE synset = $synset), "
     "shown AS (SELECT DISTINCT image FROM detections.images_showing($synset)) "
     "SELECT (SELECT count(*) FROM named) AS named, (SELECT count(*) FROM shown) AS shown, "
     "(SELECT count(*) FROM named JOIN shown USING (image)) AS both"
@@ -50,7 +45,10 @@ def describe_object(ontology: Ontology, name: str) -> dict[str, Any]:
         "path": ontology.path(synset),
         "is_object": is_object,
         "counted_as": nearest["synset"],
-        **_counts(ontology, synset, nearest if is_object else None),
+        "images": row["subtree_images"],
+        "pairs": row["subtree_pairs"],
+        "self_images": row["self_images"],
+        "self_pairs": row["self_pairs"],
         "below": ontology.query(_CHILDREN, [nearest["object"]]).to_pylist() if is_object else [],
         "beside": _beside(ontology, synset) if is_object else [],
         "called": ontology.words(synset),
@@ -61,18 +59,6 @@ def describe_object(ontology: Ontology, name: str) -> dict[str, Any]:
             {"pair": c.pair, "image": c.image, "caption": c.caption, "spans": c.spans}
             for c in ontology.captions(synset)
         ],
-    }
-
-
-def _counts(ontology: Ontology, synset: str, node: dict[str, Any] | None) -> dict[str, Any]:
-    if node is None:
-        found = ontology.query(_COUNTS, [synset]).to_pylist()[0]
-        return {**found, "own_images": None, "own_pairs": None}
-    return {
-        "images": node["subtree_images"],
-        "pairs": node["subtree_pairs"],
-        "own_images": node["own_images"],
-        "own_pairs": node["own_pairs"],
     }
 
 
@@ -114,14 +100,17 @@ def format_object(found: dict[str, Any], min_images: int) -> str:
 
 def _count_lines(found: dict[str, Any], min_images: int) -> list[str]:
     counts = f"{found['images']:,} images, {found['pairs']:,} pairs in its subtree"
+    own = f"{found['self_images']:,} images, {found['self_pairs']:,} pairs name just this"
     if found["is_object"]:
-        own = f"{found['own_images']:,} images, {found['own_pairs']:,} pairs name just this"
         return [f"{counts}; {own}"]
     if found["images"] < min_images:
         why = f"fewer than the {min_images} images of ontology.min_images"
     else:
         why = "nearly all its images are those of one object below it, or come by another way"
-    return [counts, f"not an object of its own, but counted as {found['counted_as']}: {why}"]
+    return [
+        f"{counts}; {own}",
+        f"not an object of its own, but counted as {found['counted_as']}: {why}",
+    ]
 
 
 def _word_lines(found: dict[str, Any]) -> list[str]:

@@ -26,7 +26,7 @@ HELP = """Questions are SQL and end with a semicolon; they may take several line
   .quit          leave, as Ctrl-D does
 Tab completes names, also synsets within quotes. Ctrl-C drops the line, or stops the question."""
 
-_HERE = "database_name IN ('ontology', 'detections') AND NOT internal"
+_HERE = "database_name IN ('ontology', 'detections') AND schema_name = 'main' AND NOT internal"
 _NAMED = "if(database_name = 'ontology', {0}, 'detections.' || {0})"
 _TABLES = f"""
     SELECT {_NAMED.format("table_name")} AS "table", format('{{:,}}', estimated_size) AS "rows",
@@ -103,9 +103,9 @@ class Prompt:
     def _commands(self, text: str) -> list[str]:
         """The questions of what was typed; a command that begins with a dot is done at once."""
         if not text.startswith("."):
-            statements, rest = split_statements(text)
-            if statement_at(rest, 0, len(rest)):
-                self._rest = rest.strip()
+            statements, left = split_statements(text)
+            if statement_at(left, 0, len(left)):
+                self._rest = left.strip()
             return [statement.text for statement in statements]
         command, *rest = text.rstrip("; ").split()
         if command in _COMMANDS:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import json
+from pathlib import Path
+
 import pytest
 
 from tonics.errors import MissingAsset
 from tonics.ontology import sense_of
-from tonics.ontology.senses import CONFIDENT, decide
+from tonics.ontology.senses import CONFIDENT, decide, read_noun, unresolved
 from tonics.ontology.tables import curated_senses, forms, words
+
+LABELLED = Path(__file__).with_name("labelled.tsv")
+LVIS = "data/vocab/lvis_v1_categories_dev_half.json"
 
 SENSES = [
     ("dog", "dog.n.01"),
@@ -28,6 +35,17 @@ SENSES = [
     ("table", "table.n.02"),
     ("stop sign", "street_sign.n.01"),
     ("yard", "yard.n.02"),
+    ("surf boards", "surfboard.n.01"),
+    ("firetruck", "fire_engine.n.01"),
+    ("ping pong tables", "table-tennis_table.n.01"),
+    ("axes", "ax.n.01"),
+    ("knives", "knife.n.01"),
+    ("leaves", "leaf.n.01"),
+    ("sunglasses", "sunglasses.n.01"),
+    ("tiger", "tiger.n.02"),
+    ("toaster", "toaster.n.02"),
+    ("cape", "cape.n.02"),
+    ("pineapple", "pineapple.n.02"),
     ("front", None),
     ("qzxv", None),
     ("", None),
@@ -47,6 +65,9 @@ def test_sense_of(noun, synset):
         ("mouse", "mouse", "curated", "mouse.n.01"),
         ("frisbee", "frisbee", "only", "frisbee.n.01"),
         ("yard", "yard", "physical", "yard.n.02"),
+        ("tiger", "tiger", "lexfile", "tiger.n.02"),
+        ("surf board", "board", "spelling", "surfboard.n.01"),
+        ("blue surf board", "board", "head", "surfboard.n.01"),
         ("music", "music", "first", "music.n.01"),
         ("leap", "leap", "action", "leap.n.01"),
         ("wooden park bench", "bench", "head", "park_bench.n.01"),
@@ -66,6 +87,82 @@ def test_confidence_orders_the_rules(wordnet):
         of["mouse"] > of["frisbee"] > of["dog"] > decide(wordnet, "big-eyed dog", "dog").confidence
     )
     assert decide(wordnet, "leap", "leap").confidence < CONFIDENT
+    joined = decide(wordnet, "skate board", "board").confidence
+    assert decide(wordnet, "skateboard", "skateboard").confidence > joined >= CONFIDENT
+
+
+def test_what_has_no_look_is_no_object(wordnet):
+    for noun in ("happiness", "idea", "autumn"):
+        sense = decide(wordnet, noun, noun)
+        assert sense.synset
+        assert sense.confidence < CONFIDENT
+
+
+def test_another_spelling_must_fit_its_head(wordnet):
+    assert wordnet.respellings("leather jacket") == ("leatherjacket",)  # a fish
+    assert decide(wordnet, "leather jacket", "jacket").synset == "jacket.n.01"
+    assert decide(wordnet, "stopsign", "stopsign").synset == "street_sign.n.01"  # of the table
+
+
+def test_rules_without_the_table(wordnet):
+    assert decide(wordnet, "mouse", "mouse").method == "curated"
+    assert decide(wordnet, "mouse", "mouse", table=False).method != "curated"
+
+
+def test_people_keep_nodes_of_their_own(wordnet):
+    nouns = ("people", "man", "woman", "boy", "girl", "child")
+    synsets = [sense_of(noun).synset for noun in nouns]
+    assert len(set(synsets)) == len(nouns)
+    assert all("person.n.01" in wordnet.ancestors(s) for s in synsets)
+
+
+def test_every_row_of_the_table_resolves(wordnet):
+    assert unresolved(wordnet) == []
+
+
+def accuracy(wordnet, nouns, table=True):
+    """Share of (lemma, head, synset) that come out right."""
+    right = [decide(wordnet, x, h, table=table).synset == wordnet.resolve(s) for x, h, s in nouns]
+    return sum(right) / len(right)
+
+
+@pytest.fixture(scope="module")
+def agreed():
+    """Labelled occurrences on which both labellers agree: lemma, head, synset."""
+    if not LABELLED.is_file():
+        pytest.skip("no labelled occurrences")
+    lines = LABELLED.read_text(encoding="utf-8").splitlines()
+    rows = csv.DictReader((x for x in lines if not x.startswith("#")), delimiter="\t")
+    return [(r["lemma"], r["head"], r["first"]) for r in rows if r["first"] == r["second"]]
+
+
+def test_accuracy_on_labelled_occurrences(wordnet, agreed):
+    things = [row for row in agreed if row[2] != "-"]
+    assert len(things) > 400
+    assert accuracy(wordnet, things) >= 0.83
+    assert accuracy(wordnet, things, table=False) >= 0.78
+    sure = [(x, h, s) for x, h, s in things if decide(wordnet, x, h).confidence >= CONFIDENT]
+    assert len(sure) > 0.85 * len(things)
+    assert accuracy(wordnet, sure) >= 0.9
+
+
+def test_what_names_nothing_is_mostly_kept_out(wordnet, agreed):
+    nothing = [(lemma, head) for lemma, head, synset in agreed if synset == "-"]
+    out = [decide(wordnet, *noun).confidence < CONFIDENT for noun in nothing]
+    assert sum(out) >= 0.8 * len(out) > 20
+
+
+@pytest.mark.shared
+def test_accuracy_on_lvis(wordnet, shared):
+    categories = json.loads((shared / LVIS).read_text(encoding="utf-8"))
+    named = [(c["name"].partition("_(")[0], c["synset"]) for c in categories]
+    nouns = [(*read_noun(wordnet, name), synset) for name, synset in named]
+    several = [n for n in nouns if len(wordnet.noun_synsets(n[0])) > 1]
+    others = [n for n in nouns if n[0] not in curated_senses()]
+    assert accuracy(wordnet, nouns) >= 0.88
+    assert accuracy(wordnet, several) >= 0.75
+    assert accuracy(wordnet, others) >= 0.86
+    assert accuracy(wordnet, nouns, table=False) >= 0.88
 
 
 def test_individuals_come_after_kinds(wordnet):

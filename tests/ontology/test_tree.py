@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tonics.ontology.tree import build_graph, cut_tree, only_children
+from tonics.ontology.tables import merged_synsets
+from tonics.ontology.tree import build_graph, cut_tree, only_children, usable_merges
 
 MENTIONED = ["dog.n.01", "person.n.01", "water.n.01", "music.n.01", "golden_gate_bridge.n.01"]
 
@@ -51,3 +52,33 @@ def test_only_children(graph):
     kept = {"entity.n.01", "physical_entity.n.01", "organism.n.01", "person.n.01", "animal.n.01"}
     assert only_children(graph, kept) == {"entity.n.01": "physical_entity.n.01"}
     assert only_children(graph, {"canine.n.02", "dog.n.01"}) == {"canine.n.02": "dog.n.01"}
+
+
+def test_a_merged_synset_is_gone_and_its_children_move(wordnet):
+    merges = usable_merges(wordnet, {"food.n.02": "food.n.01"})
+    graph = build_graph(wordnet, ["food.n.02", "bread.n.01"], merges)
+    assert "food.n.02" not in graph.synsets
+    assert "solid.n.01" not in graph.synsets  # only food.n.02 lies under it
+    assert "food.n.01" in graph.lineage("bread.n.01")
+    assert graph.hypernyms("baked_goods.n.01") == ("food.n.01",)
+
+
+def test_merges_that_cannot_be(wordnet):
+    assert usable_merges(wordnet, {"animal.n.01": "dog.n.01"}) == {}  # would lie above itself
+    assert usable_merges(wordnet, {"dog.n.01": "dgo.n.01", "dgo.n.02": "dog.n.01"}) == {}
+    chain = {"food.n.02": "food.n.01", "food.n.01": "substance.n.01"}
+    assert usable_merges(wordnet, chain) == {"food.n.01": "substance.n.01"}
+
+
+def test_every_merge_of_the_table_can_be(wordnet):
+    table = {synset: kept for synset, (kept, _) in merged_synsets().items()}
+    assert usable_merges(wordnet, table) == table
+    graph = build_graph(wordnet, wordnet_names(wordnet, table), table)
+    for name in graph.synsets:
+        assert name not in table
+        assert graph.lineage(name)[-1] == "entity.n.01"
+
+
+def wordnet_names(wordnet, table):
+    """The synsets of the table, and some below them."""
+    return [*table, *table.values(), "bread.n.01", "boulder.n.01", "oak.n.02"]

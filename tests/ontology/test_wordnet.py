@@ -24,15 +24,16 @@ def nowhere(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, wordnet_folder):
-    """A WordNet as Debian's package lays it out; of most indexes only the headers, to load fast."""
+    """A WordNet as Debian's package lays it out; of most files only the headers, to be light."""
     folder = tmp_path_factory.mktemp("debian")
-    for name in module._COPIED:
+    for name in (*module._DATABASE, *module._EXCEPTIONS, *module._OPTIONAL):
         places = [wordnet_folder / name, module._SYSTEM / name]
         source = next((p for p in places if p.is_file()), None)
         if source is None:
             pytest.skip(f"no {name} on this machine")
         with source.open() as file:
-            lines = file.readlines() if name in ("data.noun", "noun.exc") else list(_few(file))
+            whole = name in ("data.noun", "index.noun", "noun.exc")
+            lines = file.readlines() if whole else list(_few(file))
         (folder / name).write_text("".join(lines))
     return folder
 
@@ -117,6 +118,19 @@ def test_a_broken_one_is_named_and_replaced(nowhere, package):
         open_wordnet()
     provide_wordnet(sources=[package], target=nowhere / "made", download=False)
     assert open_wordnet().folder == str(nowhere / "made/corpora/wordnet")
+
+
+def test_files_that_do_not_belong_together_are_named(nowhere, package):
+    folder, _ = provide_wordnet(sources=[package], target=nowhere / "nltk_data", download=False)
+    module._open_wordnets.pop(str(folder), None)
+    (folder / "data.noun").write_text(
+        "  1 WordNet 3.0 Copyright\n00001740 03 n 01 thing 0 000 | x\n"
+    )
+    with pytest.raises(MissingAsset, match=r"not a WordNet that nltk can read.*tonics assets"):
+        open_wordnet()
+    (folder / "index.noun").write_text("nonsense")
+    with pytest.raises(MissingAsset, match=r"not a WordNet that nltk can read.*tonics assets"):
+        open_wordnet()
 
 
 def test_nothing_to_be_had(nowhere):

@@ -29,11 +29,11 @@ def changed(folder: Path, *statements: str) -> Path:
 def test_json_says_what_the_database_says(run: Run, built: Path) -> None:
     found = json.loads(run("-C", built, "show", "object", "dog", "--json").out)
     with Ontology(built / "ontology.duckdb") as ontology:
-        (node,) = ontology.query("FROM object_names WHERE synset = 'dog.n.01'").to_pylist()
+        (node,) = ontology.query("FROM synsets WHERE synset = 'dog.n.01'").to_pylist()
         beside = ontology.query("FROM cooccurring('dog.n.01') LIMIT 5").to_pylist()
         marked = ontology.captions("dog")
     assert (found["images"], found["pairs"]) == (node["subtree_images"], node["subtree_pairs"])
-    assert (found["own_images"], found["own_pairs"]) == (node["own_images"], node["own_pairs"])
+    assert (found["self_images"], found["self_pairs"]) == (node["self_images"], node["self_pairs"])
     assert found["beside"] == beside
     assert found["path"][0] == "entity.n.01"
     assert found["called"][0]["lemma"] == "dog"
@@ -63,11 +63,13 @@ def test_children_are_limited(built: Path) -> None:
 
 
 def test_a_word_with_several_meanings_says_the_others(run: Run, copy: Path) -> None:
-    changed(copy, "UPDATE o.main.mentions SET synset = 'cat.n.01', method = 'head' "
-                  "WHERE lemma = 'dog' AND pair < 10")  # fmt: skip
+    changed(copy, "INSERT INTO o.main.senses SELECT lemma, 'hound', 'cat.n.01', 'head', 0.6, [], "
+                  "4, 4, 4 FROM o.main.senses WHERE lemma = 'dog'")  # fmt: skip
     out = run("-C", copy, "show", "object", "dog").out
     assert out.startswith("dog.n.01: ")
-    assert re.search(r"^'dog' elsewhere means: cat\.n\.01 \(\d, head [\d.]+\)$", out, re.M)
+    assert re.search(
+        r"^'dog' elsewhere means: cat\.n\.01 \(4, head 0\.6, head 'hound'\)$", out, re.M
+    )
 
 
 def test_what_is_no_object_says_why(run: Run, copy: Path) -> None:
@@ -78,7 +80,11 @@ def test_what_is_no_object_says_why(run: Run, copy: Path) -> None:
 
 
 def test_unsure_words_are_said_not_to_count(run: Run, copy: Path) -> None:
-    changed(copy, "UPDATE o.main.mentions SET confidence = 0.3 WHERE lemma = 'bus'")
+    changed(
+        copy,
+        "UPDATE o.main.senses SET confidence = 0.3 WHERE lemma = 'bus'",
+        "DELETE FROM o.main.synset_pairs WHERE synset = 'bus.n.01'",
+    )
     out = run("-C", copy, "show", "object", "bus").out
     assert re.search(r"^captions call it: bus \(\d+, \w+ 0\.3, not counted\)$", out, re.M)
     assert "[bus]" in out
@@ -90,7 +96,8 @@ def test_unsure_words_are_said_not_to_count(run: Run, copy: Path) -> None:
 )
 def test_a_word_that_is_left_out_is_explained(run: Run, copy: Path, method: str, why: str) -> None:
     changed(copy, f"UPDATE o.main.mentions SET synset = NULL, method = '{method}' "
-                  "WHERE lemma = 'umbrella'")  # fmt: skip
+                  "WHERE lemma = 'umbrella'",
+            "UPDATE o.main.words SET mentions = 0 WHERE word = 'umbrella'")  # fmt: skip
     done = run("-C", copy, "show", "object", "umbrella")
     assert done.code == 2
     assert re.search(rf"umbrella: named \d+ times, but left out: {why}", done.err)
