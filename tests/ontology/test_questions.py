@@ -160,7 +160,7 @@ def test_attached_files_are_read_only(database, tmp_path):
 
 
 def test_nothing_about_the_user_can_be_read(database, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", "/nowhere/somebody")
     names = "SELECT string_agg(value, ' ') AS all FROM duckdb_settings()"
     assert "somebody" not in run_query(database, names).to_pylist()[0]["all"]
     assert run_query(database, "FROM duckdb_secrets()").num_rows == 0

@@ -108,6 +108,13 @@ def test_what_is_left_out_is_explained(build, inputs, tmp_path):
         for row in left_out:
             with pytest.raises(InputError, match=r"named (1 time|\d+ times), but left out: "):
                 ontology.find(row["lemma"])
+        surface = ontology.query(
+            "SELECT surface FROM mentions WHERE synset IS NULL AND lower(surface) <> lemma "
+            "AND lower(surface) NOT IN (SELECT word FROM words) LIMIT 1"
+        ).to_pylist()
+        for row in surface:
+            with pytest.raises(InputError, match="but left out: "):
+                ontology.find(row["surface"])
 
 
 def test_meanings_and_words(database):

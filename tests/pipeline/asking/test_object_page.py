@@ -97,6 +97,8 @@ def test_unsure_words_are_said_not_to_count(run: Run, copy: Path) -> None:
 def test_a_word_that_is_left_out_is_explained(run: Run, copy: Path, method: str, why: str) -> None:
     changed(copy, f"UPDATE o.main.mentions SET synset = NULL, method = '{method}' "
                   "WHERE lemma = 'umbrella'",
+            f"UPDATE o.main.senses SET synset = NULL, method = '{method}' "
+            "WHERE lemma = 'umbrella'",
             "UPDATE o.main.words SET mentions = 0 WHERE word = 'umbrella'")  # fmt: skip
     done = run("-C", copy, "show", "object", "umbrella")
     assert done.code == 2

@@ -36,18 +36,18 @@ class Terminal:
         )
         os.close(slave)
 
-    def type(self, text: str, until: str = "tonics> ") -> str:
+    def type(self, text: str, until: str = "\ntonics> ") -> str:
         """Type; return what the terminal then shows, up to some text."""
         os.write(self._master, text.encode())
         return self.read(until)
 
-    def read(self, until: str = "tonics> ") -> str:
-        shown, deadline = "", time.monotonic() + HANGS_AFTER_S
-        while not shown.endswith(until):
+    def read(self, until: str = "\ntonics> ") -> str:  # a redrawn line has its prompt within
+        raw, deadline = b"", time.monotonic() + HANGS_AFTER_S
+        while not raw.endswith(until.encode()):
             ready, _, _ = select.select([self._master], [], [], max(deadline - time.monotonic(), 0))
-            assert ready, f"{until!r} never came: {shown!r}"
-            shown += os.read(self._master, 1 << 16).decode().replace("\r\n", "\n")
-        return shown
+            assert ready, f"{until!r} never came: {raw!r}"
+            raw += os.read(self._master, 1 << 16)
+        return raw.decode().replace("\r\n", "\n")
 
     def close(self) -> int:
         """Read what is left; return the exit code."""
@@ -72,16 +72,16 @@ def terminal(copy: Path, command: Callable[..., list[str]]) -> Iterator[Terminal
 
 def test_a_conversation(terminal: Terminal, copy: Path, run: Callable[..., object]) -> None:
     assert re.search(r"The ontology \w{8}: 120 pairs, \d+ objects\.", terminal.read())
-    terminal.type("SELECT 6 * 7\n", until="    ...> ")
+    terminal.type("SELECT 6 * 7\n", until="\n    ...> ")
     assert "answer\n------\n    42\n" in terminal.type("AS answer;\n")
     two = terminal.type("SELECT 1 AS a; SELECT 2 AS b;\n")
     assert "a\n-\n1\n" in two
     assert "b\n-\n2\n" in two
     assert "sql: Parser Error: syntax error" in terminal.type("SELEC;\n")
     assert "100 of 120 rows; --rows 0 for all" in terminal.type("FROM pairs;\n")
-    terminal.type("SELECT 3 AS c; SELECT\n", until="    ...> ")
+    terminal.type("SELECT 3 AS c; SELECT\n", until="\n    ...> ")
     assert "d\n-\n4\n" in terminal.type("4 AS d;\n")
-    terminal.type("SELECT 'not\n", until="    ...> ")
+    terminal.type("SELECT 'not\n", until="\n    ...> ")
     terminal.type("\x03")  # drops the line
     assert "42" in terminal.type("SELECT 42;\n")
     os.write(terminal._master, b"\x04")
@@ -113,7 +113,7 @@ def test_ctrl_c_stops_a_question(terminal: Terminal) -> None:
     terminal.read()
     slow = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range = 7;\n"
     os.write(terminal._master, slow.encode())
-    terminal.read(until="= 7;\n")
+    terminal.read(until="= 7;\r\n")
     time.sleep(0.5)  # whether it has begun or not, it ends
     assert "tonics> " in terminal.type("\x03")
     assert "a\n-\n1\n" in terminal.type("SELECT 1 AS a;\n")
