@@ -130,6 +130,7 @@ def write_inputs(folder: Path, nouns: pa.Table, captions: list[str], size: int) 
     names = [f"{i}.jpg" for i in numbers]
     pixels = pa.array(np.full(len(numbers), 640, np.int32))
     images = {"image": numbers, "image_id": names, "path": names, "width": pixels, "height": pixels}
+    images["content_hash"] = names
     pq.write_table(pa.table(pairs), folder / "pairs.parquet")
     pq.write_table(pa.table(images), folder / "images.parquet")
     for copy in range(-(-size // len(captions))):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ..errors import writing_to
+from .connection import CATALOG, FORMAT
 from .duckfile import (
     column,
     content_hash,
@@ -25,7 +26,8 @@ from .duckfile import (
 from .memberships import load_classes, load_memberships, load_synsets
 from .mentions import load_mentions, load_senses, load_words
 from .objects import choose_objects, load_cooccurrences, load_graph, load_objects
-from .reader import CATALOG, FORMAT, Ontology, run_query
+from .questions import run_query
+from .reader import Ontology
 from .senses import CONFIDENT, unresolved
 from .tables import merged_synsets
 from .tree import build_graph, usable_merges

@@ -1,66 +1,91 @@
-"""Ask a finished ``ontology.duckdb``: in Python (``Ontology``) or by any SELECT (``run_query``).
+"""Ask a finished ``ontology.duckdb`` in Python.
 
-Both open the file read-only in a database of their own, so that several may be open at once.
+The file is opened read-only in a database of its own, so that several may be open at once.
 """
 
 from __future__ import annotations
 
-import contextlib
-import re
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ..errors import FormatError, InputError, StaleInput
+from ..errors import InputError
+from .connection import open_files
+from .questions import run_query
 
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+__all__ = ["Ontology", "run_query"]
 
-FORMAT = "2"
-CATALOG = "ontology"  # the name under which macros know the file
-_READABLE_FORMATS = (FORMAT,)
-_ALLOWED = ("SELECT", "EXPLAIN")
-_RESULT_BYTES = 1 << 30
-_RESULT_ROWS = 1 << 16  # a batch
-_REBUILD = "run 'tonics ontology'"
+_SYNSET = (
+    "SELECT synset FROM main.synsets WHERE synset = $name "
+    "UNION ALL SELECT kept FROM main.merged WHERE synset = $name"
+)
+_WORD = "SELECT synset, mentions FROM main.words WHERE word = lower($word)"
+_LEFT_OUT = (
+    "SELECT method, sum(mentions)::BIGINT FROM main.senses "
+    "WHERE synset IS NULL AND lemma = lower($word) "
+    "GROUP BY method ORDER BY sum(mentions) DESC, method LIMIT 1"
+)
+_LEFT_OUT_AS_WRITTEN = (  # a plural, for one: it takes a scan of all mentions
+    "SELECT method, count(*) FROM main.mentions WHERE synset IS NULL "
+    "AND lower(surface) = lower($word) GROUP BY method ORDER BY count(*) DESC, method LIMIT 1"
+)
+_SENSES = (
+    "SELECT lemma, head, synset, method, confidence, mentions, confidence >= "
+    "(SELECT CAST(value AS FLOAT) FROM main.meta WHERE key = 'confident') AS counts "
+    "FROM main.senses WHERE {} = ? ORDER BY mentions DESC, lemma, head"
+)
+_WHY_LEFT_OUT = {
+    "frame": "a frame word, which speaks of the picture or a place in it",
+    "measure": "a measure word, which speaks of how much there is of something",
+    "unknown": "WordNet has no such noun",
+}
+_UNSURE_PAIRS = (
+    "SELECT DISTINCT m.pair FROM main.mentions m JOIN main.closure c ON c.descendant = m.synset "
+    "WHERE c.ancestor = ? ORDER BY m.pair"
+)
+_CAPTIONS = (
+    "SELECT pair, image, caption FROM main.pairs WHERE pair IN (SELECT unnest(?)) ORDER BY pair"
+)
+_SPANS = (
+    'SELECT m.pair, m.start, m."end" FROM main.mentions m '
+    "JOIN main.closure c ON c.descendant = m.synset "
+    "WHERE c.ancestor = ? AND m.pair IN (SELECT unnest(?)) ORDER BY m.pair, m.start"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkedCaption:
+    """A caption, and where in it (start, end) something is mentioned."""
+
+    pair: int
+    image: int
+    caption: str
+    spans: tuple[tuple[int, int], ...]
 
 
 class Ontology:
-    """A finished ontology database, read-only; a context manager.
+    """A finished ontology database, read-only; a context manager, usable from several threads.
+
+    Wherever a synset is asked for, a word does as well: ``find`` says what it stands for.
 
     Args:
         path: the file; its name does not matter.
+        attach: further database files, by the name they get in ``query``.
 
     Raises:
         StaleInput: there is no such file yet.
         FormatError: it is not a database this version reads.
+        InputError: another program is writing to it.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, attach: Mapping[str, Path] | None = None) -> None:
         self.file = Path(path)
-        self._con = _open(self.file, {}, memory="2GB")
-        self.meta = self._read_meta()
-        if self.meta.get("format") not in _READABLE_FORMATS:
-            raise FormatError(
-                self.file,
-                f"ontology format {self.meta.get('format')!r}",
-                expected=" or ".join(_READABLE_FORMATS),
-                do=_REBUILD,
-            )
-
-    def _read_meta(self) -> dict[str, str]:
-        import duckdb
-
-        try:
-            return dict(self._rows("SELECT key, value FROM main.meta ORDER BY key"))
-        except duckdb.Error as error:
-            self.close()
-            message = f"not an ontology ({_one_line(error)})"
-            raise FormatError(self.file, message, do=_REBUILD) from error
+        self.attached = frozenset(attach or {})
+        self._con, self.meta = open_files(self.file, attach or {}, memory="2GB")
 
     def __enter__(self) -> Ontology:
         return self
@@ -113,34 +138,72 @@ class Ontology:
         sql = "SELECT pair FROM main.synset_pairs WHERE synset = ? ORDER BY pair"
         return np.asarray(self._table(sql, [self.find(name)])["pair"].to_numpy(), dtype=np.int64)
 
+    def captions(self, name: str, limit: int = 10) -> list[MarkedCaption]:
+        """Choose captions that mention a synset or anything below it, the same ones every time.
+
+        They are spread over all that do, differ in their words, and are of as many images as there
+        are. Where no mention is sure enough to count, unsure ones are shown.
+        """
+        synset = self.find(name)
+        pairs = self.pairs(synset)
+        if not len(pairs):
+            pairs = self._table(_UNSURE_PAIRS, [synset])["pair"].to_numpy()
+        some = _spread(pairs, 20 * limit).tolist()
+        chosen = _varied(self.query(_CAPTIONS, [some]).to_pylist(), limit)
+        spans: dict[int, list[tuple[int, int]]] = {row["pair"]: [] for row in chosen}
+        for row in self.query(_SPANS, [synset, list(spans)]).to_pylist():
+            spans[row["pair"]].append((row["start"], row["end"]))
+        return [MarkedCaption(**row, spans=tuple(spans[row["pair"]])) for row in chosen]
+
     def find(self, name: str) -> str:
         """Return the synset that a synset's name or a word stands for in this dataset.
 
         A word is what most captions that use it mean by it, else a synset that lists it.
 
         Raises:
-            InputError: the dataset does not mention it; the message suggests what comes near.
+            InputError: the dataset does not mention it, or leaves it out; the message says why, or
+                suggests what comes near.
         """
         word = " ".join(name.split())
-        for sql in (
-            "SELECT synset FROM main.synsets WHERE synset = $word",
-            "SELECT synset FROM main.mentions WHERE lemma = lower($word) AND synset IS NOT NULL "
-            "GROUP BY synset ORDER BY count(*) DESC, synset LIMIT 1",
-            "SELECT synset FROM main.synsets WHERE list_contains(lemmas, $word) "
-            "ORDER BY depth, synset LIMIT 1",
-        ):
-            if rows := self._rows(sql, word=word):
-                return str(rows[0][0])
+        if rows := self._rows(_SYNSET, name=word):
+            return str(rows[0][0])
+        stands_for = [(str(synset), n) for synset, n in self._rows(_WORD, word=word)]
+        listed = [synset for synset, _ in stands_for]
+        if stands_for and stands_for[0][1]:
+            return listed[0]
+        for sql in (_LEFT_OUT, *([] if listed else [_LEFT_OUT_AS_WRITTEN])):
+            for method, count in self._rows(sql, word=word):
+                raise _left_out(name, method, count, listed)
+        if listed:
+            return listed[0]
         raise InputError(name, "no caption of this dataset mentions it", do=self._suggest(word))
 
-    def query(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
-        """Answer a SELECT of our own (``?`` for parameters); those of users go to ``run_query``."""
-        return self._table(sql, list(params))
+    def meanings(self, word: str) -> list[dict[str, Any]]:
+        """Say what captions were taken to mean by a word, the commonest first.
+
+        Rows are lemma, head, synset, method, confidence, mentions, and whether that counts.
+        """
+        return self._senses("lemma", word.lower())
+
+    def words(self, name: str) -> list[dict[str, Any]]:
+        """Say which words of captions were taken to mean just this synset; rows as ``meanings``."""
+        return self._senses("synset", self.find(name))
+
+    def _senses(self, column: str, value: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.query(_SENSES.format(column), [value]).to_pylist()
+        return rows
+
+    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
+        """Answer a SELECT of our own, with ``?`` or ``$name`` for parameters.
+
+        Those of users go to ``run_query``, which limits them.
+        """
+        return self._table(sql, params if isinstance(params, Mapping) else list(params))
 
     def _suggest(self, word: str) -> str:
         near = self._rows(
-            "SELECT lemma FROM main.mentions WHERE synset IS NOT NULL GROUP BY lemma "
-            "ORDER BY damerau_levenshtein(lemma, lower($word)), count(*) DESC, lemma LIMIT 3",
+            "SELECT lemma FROM main.senses WHERE synset IS NOT NULL GROUP BY lemma "
+            "ORDER BY damerau_levenshtein(lemma, lower($word)), sum(mentions) DESC, lemma LIMIT 3",
             word=word.split(".")[0].replace("_", " "),
         )
         listed = ", ".join(row[0] for row in near)
@@ -157,142 +220,31 @@ class Ontology:
             return cursor.execute(sql, values).fetchall()
 
 
-def run_query(
-    path: Path,
-    sql: str,
-    *,
-    attach: Mapping[str, Path] | None = None,
-    memory: str = "2GB",
-    timeout_s: float = 60,
-) -> pa.Table:
-    """Answer one SELECT over an ontology database, and nothing else.
-
-    The files are opened read-only, no other file can be read or written, no extension is loaded, no
-    setting changed.
-
-    Args:
-        attach: further database files by the name they get in the query.
-        memory: what the query may use, such as ``2GB``; the result may take 1 GiB beside it.
-        timeout_s: after this many seconds the query is interrupted.
-
-    Raises:
-        InputError: anything DuckDB or these limits object to, in one line.
-        StaleInput: a file is not there.
-        FormatError: a file is not a DuckDB database.
-    """
-    import duckdb
-
-    _check_statement(sql)
-    with (
-        contextlib.closing(_open(path, attach or {}, memory)) as con,
-        _interrupting(con, timeout_s),
-    ):
-        try:
-            return _read_limited(pa.RecordBatchReader.from_stream(con.sql(sql)))
-        except duckdb.InterruptException as error:
-            raise _too_slow(timeout_s) from error
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
-            if "interrupted" in str(error).lower():
-                raise _too_slow(timeout_s) from error
-            raise InputError("sql", _one_line(error)) from error
+def _left_out(name: str, method: str, count: int, listed: list[str]) -> InputError:
+    why = _WHY_LEFT_OUT.get(method, method)
+    do = f"WordNet lists it under {listed[0]}, which you can ask for" if listed else ""
+    found = f"named {count:,} time{'s' * (count > 1)}, but left out: {why}"
+    return InputError(name, found, do=do)
 
 
-def _open(path: Path, attach: Mapping[str, Path], memory: str) -> DuckDBPyConnection:
-    import duckdb
-
-    config: dict[str, Any] = {
-        "memory_limit": memory,
-        "temp_directory": "",
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "python_enable_replacements": False,  # a query must not see our own variables as tables
-    }
-    try:
-        con = duckdb.connect(config=config)
-    except duckdb.Error as error:
-        raise InputError("sql", _one_line(error)) from error
-    try:
-        for name, file in {"ontology": path, **attach}.items():
-            _attach(con, name, file)
-        con.execute("USE ontology")
-        con.execute("SET enable_external_access = false")
-        con.execute("SET lock_configuration = true")
-    except BaseException:
-        con.close()
-        raise
-    return con
+def _spread(values: np.ndarray, count: int) -> np.ndarray:
+    """At most so many of the values, at equal distances."""
+    if len(values) <= count:
+        return values
+    return values[np.arange(count) * len(values) // count]
 
 
-def _attach(con: DuckDBPyConnection, name: str, file: Path) -> None:
-    import duckdb
-
-    if not re.fullmatch(r"[A-Za-z_]\w*", name):
-        raise InputError(
-            "sql", f"{name!r} cannot name an attached file", expected="a plain identifier"
-        )
-    if not file.is_file():
-        raise StaleInput(file, "not built yet", do=_REBUILD)
-    try:
-        target = str(file).replace("'", "''")
-        con.execute(f"ATTACH '{target}' AS \"{name}\" (READ_ONLY)")
-    except duckdb.Error as error:
-        message = _one_line(error)
-        if "lock" in message.lower():
-            raise InputError(
-                file, f"another program has it open for writing ({message})", do="close it there"
-            ) from error
-        raise FormatError(
-            file, f"does not open as a DuckDB database ({message})", do=_REBUILD
-        ) from error
-
-
-def _check_statement(sql: str) -> None:
-    import duckdb
-
-    try:
-        statements = duckdb.extract_statements(sql)
-    except duckdb.Error as error:
-        raise InputError("sql", _one_line(error)) from error
-    if len(statements) != 1:
-        raise InputError("sql", f"{len(statements)} statements", expected="one SELECT")
-    kind = statements[0].type.name
-    if kind not in _ALLOWED:
-        raise InputError(
-            "sql", f"a {kind} statement", expected="a SELECT: the database is read-only here"
-        )
-
-
-@contextlib.contextmanager
-def _interrupting(con: DuckDBPyConnection, timeout_s: float) -> Iterator[None]:
-    timer = threading.Timer(timeout_s, con.interrupt)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
-
-
-def _read_limited(reader: pa.RecordBatchReader) -> pa.Table:
-    """Read a streamed result; refuse one that would not fit, before it fills the memory."""
-    batches, size = [], 0
-    for batch in reader:
-        batches.append(batch)
-        size += batch.nbytes
-        if size > _RESULT_BYTES:
-            raise InputError(
-                "sql", f"the result is larger than {_RESULT_BYTES >> 30} GiB", do="add a LIMIT"
-            )
-    return pa.Table.from_batches(batches, schema=reader.schema)
-
-
-def _too_slow(timeout_s: float) -> InputError:
-    return InputError(
-        "sql", f"not answered within {timeout_s:g} s", do="narrow the question, or raise the limit"
-    )
-
-
-def _one_line(error: Exception) -> str:
-    """Keep DuckDB's message and its suggestion, without the excerpt of the query below them."""
-    return " ".join(str(error).split("\n\nLINE")[0].split())
+def _varied(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Choose rows with captions of their own: one an image, and more where images are few."""
+    first: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
+    images, texts = set(), set()
+    for row in rows:
+        text = row["caption"].casefold().strip(" .")
+        if text not in texts:
+            (others if row["image"] in images else first).append(row)
+        images.add(row["image"])
+        texts.add(text)
+    chosen = [first[i] for i in _spread(np.arange(len(first)), count)]
+    chosen += [others[i] for i in _spread(np.arange(len(others)), count - len(chosen))]
+    return sorted(chosen, key=lambda row: row["pair"])

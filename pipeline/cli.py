@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,7 @@ import typer
 
 from .. import __version__
 from ..errors import InputError, TonicsError
+from .asking import Format
 from .features_cli import features_app
 
 if TYPE_CHECKING:
@@ -42,14 +42,6 @@ show_app = typer.Typer(
 app.add_typer(plans_app, name="plans")
 app.add_typer(show_app, name="show")
 app.add_typer(features_app, name="features")
-
-
-class Format(StrEnum):
-    """How an answer is printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
 
 
 Names = Annotated[list[str] | None, typer.Argument(help="Names in tonics.toml; all when omitted.")]
@@ -372,43 +364,68 @@ def clean(
 @app.command(rich_help_panel="Look")
 def sql(
     context: typer.Context,
-    query: Annotated[str, typer.Argument(help="One SELECT; see ontology/schema.sql.")],
-    output: Annotated[Format, typer.Option("--format", "-f", help="How to print.")] = Format.table,
-    timeout: Annotated[float, typer.Option(help="Seconds before it is stopped.")] = 60,
-    memory: Annotated[str, typer.Option(help="The most memory it may take.")] = "2GB",
+    query: Annotated[
+        str | None, typer.Argument(help="One SELECT; without it a prompt, or standard input.")
+    ] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help="table, csv, json or parquet; else as --output ends.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A csv, json or parquet file to write.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite that file.")] = False,
+    rows: Annotated[
+        int | None,
+        typer.Option(min=0, help="Rows a table shows; 0: all. 100 on a terminal, else all."),
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds before a question is stopped.")] = 60,
+    memory: Annotated[str, typer.Option(help="The most memory a question may take.")] = "2GB",
+    history: Annotated[bool, typer.Option("--history", help="Print what was asked.")] = False,
 ) -> None:
-    """Ask the ontology a question in SQL, read-only.
+    """Ask the ontology questions in SQL, read-only.
+
+    With no question: a prompt on a terminal, else the statements of standard input, in turn. What
+    detections.duckdb holds is there as detections.NAME. Tables and macros: .tables and .macros at
+    the prompt.
 
     Example: tonics -C my-dataset sql "SELECT * FROM pairs_of('dog.n.01') LIMIT 10"
     """
-    from ..ontology.database import run_query
-    from .show import ontology_file
-    from .tables import format_csv, format_json, format_table, rows_as_dicts, unique_names
+    from .asking.command import Wanted, ask, print_history
 
-    path = ontology_file(_open(context))
-    table = run_query(path, query, memory=memory, timeout_s=timeout)
-    columns = unique_names(table.column_names)
-    rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
-    if output is Format.json:
-        typer.echo(format_json(rows_as_dicts(columns, rows)))
-    elif output is Format.csv:
-        typer.echo(format_csv(columns, rows))
-    else:
-        typer.echo(format_table(columns, rows) + ("" if rows else "\n0 rows"))
+    dataset = _open(context)
+    if history:
+        print_history(dataset)
+        return
+    wanted = Wanted(
+        form=form, output=output, force=force, rows=rows, timeout_s=timeout, memory=memory
+    )
+    ask(dataset, query, wanted)
 
 
 @show_app.command("object")
 def show_object(
     context: typer.Context,
     word: Annotated[str, typer.Argument(help="A word or a synset: dog, dog.n.01.")],
+    as_json: AsJson = False,
 ) -> None:
-    """An object: gloss, path to the root, what is below it, captions.
+    """An object: gloss, counts, how its words were decided, what is below and beside it, captions.
 
     Example: tonics -C my-dataset show object dog
     """
-    from . import show
+    from .asking.object_page import describe_object, format_object
+    from .asking.opening import open_ontology
+    from .tables import format_json
 
-    typer.echo(show.show_object(_open(context), word))
+    with open_ontology(_open(context)) as ontology:
+        found = describe_object(ontology, word)
+        min_images = int(ontology.meta["min_images"])
+    typer.echo(format_json(found) if as_json else format_object(found, min_images))
 
 
 @show_app.command("batch")

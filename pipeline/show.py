@@ -1,79 +1,21 @@
-"""``tonics show``: one object, batch or image, as a person wants to see it."""
+"""``tonics show``: one batch or image, as a person wants to see it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import InputError, StaleInput
+from ..errors import InputError
 from ..train.plan import Plan
+from .asking.opening import open_ontology
 from .dataset import REJECTED_SCHEMA, Dataset, read_table
 from .stages.extract import load_store
 from .tables import format_table, mark, plain_part
 
 _CAPTIONS = 10
-
-
-def ontology_file(dataset: Dataset) -> Path:
-    """The dataset's ontology database.
-
-    Raises:
-        StaleInput: it has not been built.
-    """
-    if not dataset.ontology_file.exists():
-        do = "run 'tonics run ontology' first"
-        raise StaleInput(dataset.ontology_file, "has not been made yet", do=do)
-    return dataset.ontology_file
-
-
-def open_ontology(dataset: Dataset) -> Any:
-    """The dataset's ontology, to be used as a context manager."""
-    from ..ontology import Ontology
-
-    return Ontology(ontology_file(dataset))
-
-
-def show_object(dataset: Dataset, word: str) -> str:
-    """An object by word or synset: gloss, path to the root, children with counts, captions."""
-    with open_ontology(dataset) as ontology:
-        synset = ontology.find(word)
-        objects = {row["synset"]: row for row in ontology.objects().to_pylist()}
-        path = ontology.path(synset)
-        definition = ontology.query(
-            "SELECT definition FROM synsets WHERE synset = ?", [synset]
-        ).to_pylist()[0]["definition"]
-        mentions = ontology.query(
-            'SELECT m.pair, m.start, m."end", p.caption FROM mentions m JOIN closure c '
-            "ON c.descendant = m.synset JOIN pairs p ON p.pair = m.pair WHERE c.ancestor = ? "
-            f"ORDER BY hash(m.pair), m.start LIMIT {_CAPTIONS}",
-            [synset],
-        ).to_pylist()
-    lines = [f"{synset}: {plain_part(definition)}", f"path: {' > '.join(path)}", ""]
-    lines += _counts(synset, objects)
-    lines += ["", "captions:"]
-    lines += [f"  {m['pair']:>8}  {mark(m['caption'], [(m['start'], m['end'])])}" for m in mentions]
-    return "\n".join(lines)
-
-
-def _counts(synset: str, objects: dict[str, Any]) -> list[str]:
-    node = objects.get(synset)
-    if node is None:
-        return [
-            "not an object of its own: fewer images name it than ontology.min_images asks for,",
-            "or a chain of objects with the same images was shortened to one",
-        ]
-    head = f"{node['subtree_images']:,} images, {node['subtree_pairs']:,} pairs in its subtree; "
-    head += f"{node['own_images']:,} images name just this"
-    children = [o for o in objects.values() if o["parent"] == node["object"]]
-    children.sort(key=lambda o: (-o["subtree_images"], o["synset"]))
-    rows = [[c["synset"], c["subtree_images"], c["subtree_pairs"]] for c in children]
-    if not rows:
-        return [head, "no objects below it"]
-    return [head, "", format_table(["below it", "images", "pairs"], rows)]
 
 
 def show_batch(dataset: Dataset, name: str, step: int) -> str:

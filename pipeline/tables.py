@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import plain
@@ -25,17 +23,31 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], width: i
     dog         12
     cat          3
     """
-    shown = [[_cell(value) for value in row] for row in rows]
-    widths = [max([len(name), *(len(row[i]) for row in shown)]) for i, name in enumerate(columns)]
-    limit = width or terminal_width()
+    return "\n".join(table_lines(columns, [rows], width))
+
+
+def table_lines(
+    columns: Sequence[str], blocks: Iterable[Sequence[Sequence[Any]]], width: int = 0
+) -> Iterator[str]:
+    """Yield the lines of a table whose rows come in blocks, which are gone through twice."""
+    columns = [plain(name) for name in columns]
+    widths, right = [len(name) for name in columns], [True] * len(columns)
+    for rows in blocks:
+        for i in range(len(columns)):
+            widths[i] = max([widths[i], *(len(_cell(row[i])) for row in rows)])
+            right[i] &= all(isinstance(row[i], int | float) or row[i] is None for row in rows)
+    _narrow(widths, width or terminal_width())
+    yield _line(columns, widths, right)
+    yield _line(["-" * w for w in widths], widths, right)
+    for rows in blocks:
+        for row in rows:
+            yield _line([_cell(value) for value in row], widths, right)
+
+
+def _narrow(widths: list[int], limit: int) -> None:
+    """Take from the widest columns until a line fits; a dozen characters stay of each."""
     while sum(widths) + 2 * (len(widths) - 1) > limit and max(widths) > 12:
         widths[widths.index(max(widths))] -= 1
-    right = [
-        all(isinstance(r[i], int | float) or r[i] is None for r in rows) for i in range(len(widths))
-    ]
-    lines = [_line(columns, widths, right), _line(["-" * w for w in widths], widths, right)]
-    lines += [_line(row, widths, right) for row in shown]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def terminal_width() -> int:
@@ -61,21 +73,21 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
     cut = [c if len(c) <= w else c[: w - 1] + "…" for c, w in zip(cells, widths, strict=True)]
     return "  ".join(
         c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cut, widths, right, strict=True)
-    )
-
-
-def format_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Comma-separated values, with a header."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return out.getvalue().rstrip("\n")
+    ).rstrip()
 
 
 def format_json(value: Any) -> str:
     """JSON for programs: all but ASCII is escaped, so a terminal is safe too."""
-    return json.dumps(_finite(value), ensure_ascii=True, indent=1, default=str)
+    return json.dumps(_finite(value), ensure_ascii=True, indent=1, default=_said)
+
+
+def json_text(value: Any) -> str:
+    """JSON in one line, as ``format_json`` writes it in several."""
+    return json.dumps(_finite(value), ensure_ascii=True, default=_said)
+
+
+def _said(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _finite(value: Any) -> Any:

@@ -1,122 +1,19 @@
-"""Questions from outside: SELECT is answered, anything that reaches further is refused."""
+"""A finished ontology from Python: synsets and words, captions, and files that are none."""
 
 from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import duckdb
 import pytest
 
 from tonics.errors import FormatError, InputError, StaleInput
-from tonics.ontology import Ontology
-from tonics.ontology.database import run_query
-
-
-def test_select(database):
-    found = run_query(database, "SELECT synset FROM objects ORDER BY object LIMIT 1")
-    assert found.to_pylist() == [{"synset": "entity.n.01"}]
-    assert run_query(database, "FROM pairs_of('dog.n.01')").num_rows > 3
-    assert run_query(database, "SUMMARIZE objects").num_rows == 8
-    assert run_query(database, "SHOW TABLES").num_rows > 9
-    assert run_query(database, "EXPLAIN SELECT 1").num_rows == 1
-    assert run_query(database, "WITH t AS (SELECT 1 AS one) FROM t;").to_pylist() == [{"one": 1}]
-
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "COPY pairs TO '{there}'",
-        "COPY (SELECT 1) TO '{there}'",
-        "EXPORT DATABASE '{there}'",
-        "ATTACH '{there}' AS other",
-        "INSTALL httpfs",
-        "LOAD httpfs",
-        "PRAGMA table_info('pairs')",
-        "SET memory_limit = '100GB'",
-        "RESET ALL",
-        "USE memory",
-        "CREATE TABLE t AS SELECT 1",
-        "CREATE TEMP TABLE t AS SELECT 1",
-        "DROP TABLE pairs",
-        "DELETE FROM pairs",
-        "INSERT INTO meta VALUES ('a', 'b')",
-        "CHECKPOINT",
-        "VACUUM",
-        "SELECT 1; SELECT 2",
-        "EXPLAIN ANALYZE COPY pairs TO '{there}'",
-        "SELECT * FROM read_csv('{secret}')",
-        "SELECT * FROM read_text('{secret}')",
-        "SELECT * FROM read_blob('{secret}')",
-        "SELECT * FROM '{secret}'",
-        "SELECT * FROM glob('{folder}/*')",
-        "SELECT * FROM sniff_csv('{secret}')",
-        "SELECT * FROM read_parquet('{folder}/*.parquet')",
-        "SELECT * FROM query('COPY pairs TO ''{there}''')",
-        "SELECT * FROM duckdb_secret_file",
-        "SELEC 1",
-        "",
-    ],
-)
-def test_refused(database, tmp_path, sql):
-    secret = tmp_path / "secret.csv"
-    secret.write_text("a,b\n1,2\n")
-    there = tmp_path / "there"
-    before = database.read_bytes()
-    with pytest.raises(InputError) as refused:
-        run_query(database, sql.format(there=there, secret=secret, folder=tmp_path))
-    assert "\n" not in str(refused.value)
-    assert "1,2" not in str(refused.value)
-    assert not there.exists()
-    assert database.read_bytes() == before
-
-
-def test_our_variables_are_no_tables(database, monkeypatch):
-    import pyarrow as pa
-
-    from tonics.ontology import reader
-
-    monkeypatch.setattr(reader, "hidden", pa.table({"a": [1]}), raising=False)
-    with pytest.raises(InputError, match="hidden does not exist"):
-        run_query(database, "SELECT * FROM hidden")
-
-
-def test_suggestion_survives(database):
-    with pytest.raises(InputError, match=r'(?i)captoin.*caption"?'):
-        run_query(database, "SELECT captoin FROM pairs")
-
-
-def test_timeout(database):
-    slow = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range = 7"
-    with pytest.raises(InputError, match=r"not answered within 0\.2 s"):
-        run_query(database, slow, timeout_s=0.2)
-
-
-def test_memory_limit(database):
-    with pytest.raises(InputError, match=r"(?i)memory"):
-        run_query(database, "SELECT list(range) FROM range(50000000)", memory="50MB")
-    with pytest.raises(InputError, match=r"(?i)memory"):
-        run_query(database, "SELECT 1", memory="plenty")
-
-
-def test_result_too_large(database, monkeypatch):
-    from tonics.ontology import reader
-
-    monkeypatch.setattr(reader, "_RESULT_BYTES", 1 << 16)
-    with pytest.raises(InputError, match="LIMIT"):
-        run_query(database, "FROM range(1000000)")
-
-
-def test_attached_files_are_read_only(database, tmp_path):
-    other = tmp_path / "detections.duckdb"
-    with duckdb.connect(str(other)) as con:
-        con.execute("CREATE TABLE seen AS SELECT 0::BIGINT AS image, 'dog.n.01' AS synset")
-    sql = "SELECT count(*) AS n FROM images_of('dog.n.01') JOIN detections.seen USING (image)"
-    attach = {"detections": other}
-    assert run_query(database, sql, attach=attach).to_pylist() == [{"n": 1}]
-    with pytest.raises(InputError):
-        run_query(database, "DELETE FROM detections.seen", attach=attach)
-    with pytest.raises(InputError, match="identifier"):
-        run_query(database, sql, attach={'a" b': other})
-    with pytest.raises(StaleInput):
-        run_query(database, sql, attach={"detections": tmp_path / "none.duckdb"})
+from tonics.ontology import Ontology, reader
+from tonics.ontology.questions import run_query
 
 
 def test_several_readers_at_once(database):
@@ -143,10 +40,127 @@ def test_unknown_word_has_suggestions(database):
         ontology.pairs("dgo")
 
 
-def test_package_imports_nothing_heavy():
-    import subprocess
-    import sys
+def test_a_file_that_another_program_writes_to(database, tmp_path):
+    file = Path(shutil.copy(database, tmp_path / "ontology.duckdb"))
+    code = (
+        f"import duckdb; con = duckdb.connect({str(file)!r}); "
+        "con.execute('CREATE TABLE main.mine AS SELECT 1'); print('open', flush=True); input()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as other:
+        assert other.stdout.readline() == "open\n"
+        for ask in (lambda: Ontology(file), lambda: run_query(file, "SELECT 1")):
+            with pytest.raises(InputError, match=r"open for writing.*close it there"):
+                ask()
+        other.communicate("\n")
+    with Ontology(file) as ontology:
+        assert ontology.find("dog") == "dog.n.01"
 
+
+def test_links(database, tmp_path):
+    link = tmp_path / "ontology.duckdb"
+    link.symlink_to(database)
+    with Ontology(link) as ontology:
+        assert ontology.find("dog") == "dog.n.01"
+    dangling = tmp_path / "dangling.duckdb"
+    dangling.symlink_to(tmp_path / "gone.duckdb")
+    with pytest.raises(InputError, match=r"a link to '.*gone\.duckdb', where no file is"):
+        Ontology(dangling)
+    with pytest.raises(FormatError, match="not a file"):
+        Ontology(tmp_path)
+
+
+def test_another_format_version(database, tmp_path):
+    file = Path(shutil.copy(database, tmp_path / "ontology.duckdb"))
+    with duckdb.connect() as con:
+        con.execute(f"ATTACH '{file}' AS old")
+        con.execute("UPDATE old.main.meta SET value = '999' WHERE key = 'format'")
+    for ask in (lambda: Ontology(file), lambda: run_query(file, "SELECT 1")):
+        with pytest.raises(FormatError, match=r"ontology format '999', expected .*tonics ontology"):
+            ask()
+
+
+def test_a_torn_file_is_not_taken_for_a_locked_one(database, tmp_path):
+    torn = tmp_path / "torn.duckdb"
+    torn.write_bytes(database.read_bytes()[:5000])
+    with pytest.raises(FormatError, match="does not open as a DuckDB database"):
+        Ontology(torn)
+
+
+@pytest.mark.parametrize("name", ["dog.n.01", "dog", "dogs", "Dog", " dog ", "domestic dog"])
+def test_a_word_does_where_a_synset_is_asked_for(database, name):
+    with Ontology(database) as ontology:
+        assert ontology.find(name) == "dog.n.01"
+        assert ontology.path(name)[-1] == "dog.n.01"
+        assert ontology.subtree(name)["synset"][0].as_py() == "dog.n.01"
+        assert len(ontology.pairs(name)) == 6
+
+
+def test_what_is_left_out_is_explained(build, inputs, tmp_path):
+    path = tmp_path / "ontology.duckdb"
+    build(path)
+    with Ontology(path) as ontology:
+        left_out = ontology.query(
+            "SELECT lemma, method, count(*) AS n FROM mentions GROUP BY ALL "
+            "HAVING count(synset) = 0 ORDER BY lemma"
+        ).to_pylist()
+        assert {row["method"] for row in left_out} & {"frame", "unknown"}
+        for row in left_out:
+            with pytest.raises(InputError, match=r"named (1 time|\d+ times), but left out: "):
+                ontology.find(row["lemma"])
+        surface = ontology.query(
+            "SELECT surface FROM mentions WHERE synset IS NULL AND lower(surface) <> lemma "
+            "AND lower(surface) NOT IN (SELECT word FROM words) LIMIT 1"
+        ).to_pylist()
+        for row in surface:
+            with pytest.raises(InputError, match="but left out: "):
+                ontology.find(row["surface"])
+
+
+def test_meanings_and_words(database):
+    with Ontology(database) as ontology:
+        dog = [row for row in ontology.meanings("dog") if row["synset"] == "dog.n.01"]
+        assert sum(row["mentions"] for row in dog) == 5
+        assert all(row["counts"] for row in dog)
+        assert {row["lemma"] for row in ontology.words("dog.n.01")} == {"dog"}
+        assert ontology.meanings("nothing of the sort") == []
+
+
+def test_captions_are_marked_varied_and_the_same_every_time(database, inputs):
+    with Ontology(database) as ontology:
+        found = ontology.captions("animal.n.01", 5)
+        assert found == ontology.captions("animal.n.01", 5)
+        assert len({caption.image for caption in found}) == 5
+        for one in found:
+            assert inputs.captions[one.pair] == one.caption
+            assert inputs.image_of[one.pair] == one.image
+            assert one.spans
+        every = ontology.captions("animal.n.01", 100)
+        assert [one.pair for one in every] == ontology.pairs("animal.n.01").tolist()
+        dogs = {
+            one.caption[start:end] for one in ontology.captions("dog") for start, end in one.spans
+        }
+        assert dogs == {"dog", "dogs", "puppy"}
+
+
+def test_captions_that_say_the_same_are_shown_once():
+    rows = [{"pair": n, "image": n // 2, "caption": f"a dog {n // 8}"} for n in range(40)]
+    rows[9]["caption"] = "A dog 1."
+    chosen = reader._varied(rows, 10)
+    assert [row["caption"] for row in chosen] == [f"a dog {n}" for n in range(5)]
+
+
+def test_several_threads_share_one_ontology(database):
+    with Ontology(database) as ontology:
+        names = ["dog", "person.n.01", "cat", "entity.n.01"] * 20
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda name: ontology.pairs(name).tolist(), names))
+            captions = list(pool.map(ontology.captions, names))
+        assert found == [ontology.pairs(name).tolist() for name in names]
+        assert captions == [ontology.captions(name) for name in names]
+
+
+def test_package_imports_nothing_heavy():
     code = (
         "import sys, tonics.ontology; "
         "print([m for m in ('duckdb', 'nltk', 'spacy') if m in sys.modules])"

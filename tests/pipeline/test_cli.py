@@ -8,9 +8,7 @@ import json
 import re
 import runpy
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,29 +16,10 @@ from typing import Any
 import pytest
 
 from tonics.ontology import Ontology
-from tonics.pipeline.cli import main
 from tonics.train.plan import Plan
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 Run = Callable[..., SimpleNamespace]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """The command, in this process: exit code, standard output, standard error."""
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-
-    def command(*words: object) -> SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", ["tonics", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as done:
-            main()
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=done.value.code or 0, out=out, err=err)
-
-    yield command
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def files(folder: Path) -> dict[str, tuple[int, bytes]]:
