@@ -18,6 +18,7 @@ from .duckfile import (
     column,
     content_hash,
     count,
+    create_macros,
     create_tables,
     insert_parquet,
     insert_rows,
@@ -30,7 +31,7 @@ from .questions import run_query
 from .reader import Ontology
 from .senses import CONFIDENT, unresolved
 from .tables import merged_synsets
-from .tree import build_graph, usable_merges
+from .tree import build_graph, table_merges
 from .wordnet import WordNet
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def build_database(
         counts["senses_unresolved"] = len(unresolved(wordnet))
         content = content_hash(con, CATALOG, _SAID, FORMAT)
         _load_meta(con, content, min_images, {**versions, "wordnet": wordnet.version})
-        _create_macros(con)
+        create_macros(con, CATALOG, _text("macros.sql"))
     return {**counts, "wordnet": wordnet.version, "content_hash": content}
 
 
@@ -119,9 +120,8 @@ def _load_inputs(con: DuckDBPyConnection, pairs: Path, images: Path) -> None:
 
 def _load_merges(con: DuckDBPyConnection, wordnet: WordNet) -> dict[str, str]:
     """Fill ``merged`` with what this WordNet can merge; return it."""
-    table = merged_synsets()
-    merges = usable_merges(wordnet, {synset: into for synset, (into, _) in table.items()})
-    rows = [(synset, into, table[synset][1]) for synset, into in sorted(merges.items())]
+    merges, table = table_merges(wordnet), merged_synsets()
+    rows = [(synset, kept, table[synset][1]) for synset, kept in sorted(merges.items())]
     types = {"synset": pa.string(), "kept": pa.string(), "why": pa.string()}
     insert_rows(con, "INSERT INTO merged SELECT * FROM {}", rows, types)
     return merges
@@ -139,15 +139,3 @@ def _load_meta(
     rows = [*own.items(), *sorted(versions.items())]
     types = {"key": pa.string(), "value": pa.string()}
     insert_rows(con, "INSERT INTO meta SELECT * FROM {}", rows, types)
-
-
-def _create_macros(con: DuckDBPyConnection) -> None:
-    """Run macros.sql, and repeat its macros for a file under another name (it says why)."""
-    views_and_macros = _text("macros.sql")
-    con.execute(views_and_macros)
-    _, start, macros = views_and_macros.partition("CREATE MACRO main.")
-    moved = (start + macros).replace("CREATE MACRO main.", "CREATE MACRO here.")
-    for name in ("synset_of",):  # a macro that others use
-        moved = moved.replace(f"{CATALOG}.main.{name}(", f"here.{name}(")
-    con.execute("CREATE SCHEMA here")
-    con.execute(moved.replace(f"{CATALOG}.main.", "main."))

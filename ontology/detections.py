@@ -18,6 +18,7 @@ from .duckfile import (
     column,
     content_hash,
     count,
+    create_macros,
     create_tables,
     insert,
     insert_rows,
@@ -25,7 +26,7 @@ from .duckfile import (
 )
 from .labels import label_sense
 from .senses import CONFIDENT
-from .tree import build_graph
+from .tree import Graph, build_graph, table_merges
 from .wordnet import WordNet
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
 FORMAT = "1"
 CATALOG = "detections"  # the macros name their tables by it
 _HASHED = ("feature_sets", "labels", "closure", "images", "detections")
-_DERIVED = ("synsets", "seen")  # from those: they say nothing more
+_DERIVED = ("synsets", "seen", "words")  # from those: they say nothing more
 _CHUNK_ROWS = 20_000_000  # of `seen` before it is made distinct, sorted at a time
-_SQL = Path(__file__).with_name("detections.sql")
+_SCHEMA = Path(__file__).with_name("detections.sql")
+_MACROS = Path(__file__).with_name("detections_macros.sql")
 
 IMAGES_SCHEMA = pa.schema([("image", pa.int64()), ("regions", pa.int32())])
 DETECTIONS_SCHEMA = pa.schema(
@@ -100,7 +102,7 @@ def build_detections(
     path.unlink(missing_ok=True)
     sets = sorted(sets, key=lambda one: one.name)
     with writing_to(path), writing_database(path, CATALOG, threads, memory) as con:
-        create_tables(con, _SQL.read_text(encoding="utf-8"))
+        create_tables(con, _SCHEMA.read_text(encoding="utf-8"))
         _load_raw(con, sets)
         con.execute(
             "INSERT INTO images SELECT s.features, r.image, r.regions FROM temp.raw_images r "
@@ -111,13 +113,16 @@ def build_detections(
             "r.area FROM temp.raw r JOIN temp.sets s USING (number) "
             "ORDER BY r.number, r.image, r.label"
         )
-        _load_labels(con, sets, wordnet)
-        _load_closure(con, wordnet)
+        merges = table_merges(wordnet)
+        _load_labels(con, sets, wordnet, merges)
+        graph = _load_closure(con, wordnet, merges)
         _load_seen(con)
         _load_counts(con, sets)
+        _load_words(con, graph)
         counts = {name: count(con, name) for name in (*_HASHED, *_DERIVED)}
         content = content_hash(con, CATALOG, _HASHED, FORMAT)
         _load_meta(con, content, {**versions, "wordnet": wordnet.version})
+        create_macros(con, CATALOG, _MACROS.read_text(encoding="utf-8"))
         unclear = column(con, "SELECT features FROM feature_sets WHERE with_synset = 0 ORDER BY 1")
     return {**counts, "content_hash": content, "sets_without_synset": unclear}
 
@@ -141,9 +146,14 @@ def _load_raw(con: DuckDBPyConnection, sets: Sequence[FeatureSet]) -> None:
                 insert(con, f"INSERT INTO temp.{name} SELECT {number}, * FROM {{}}", **columns)
 
 
-def _load_labels(con: DuckDBPyConnection, sets: Sequence[FeatureSet], wordnet: WordNet) -> None:
+def _load_labels(
+    con: DuckDBPyConnection,
+    sets: Sequence[FeatureSet],
+    wordnet: WordNet,
+    merges: Mapping[str, str],
+) -> None:
     """Decide every label's synset, and count its images."""
-    rows = list(_decided(sets, wordnet))
+    rows = list(_decided(sets, wordnet, merges))
     types = {
         "number": pa.int32(), "label": pa.int32(), "name": pa.string(), "synset": pa.string(),
         "method": pa.string(), "confidence": pa.float32(),
@@ -158,21 +168,25 @@ def _load_labels(con: DuckDBPyConnection, sets: Sequence[FeatureSet], wordnet: W
     )
 
 
-def _decided(sets: Sequence[FeatureSet], wordnet: WordNet) -> Iterator[tuple[Any, ...]]:
+def _decided(
+    sets: Sequence[FeatureSet], wordnet: WordNet, merges: Mapping[str, str]
+) -> Iterator[tuple[Any, ...]]:
     for number, one in enumerate(sets):
         for label, (name, synset) in enumerate(one.labels):
             sense = label_sense(wordnet, name, synset)
-            yield number, label, name, sense.synset, sense.method, sense.confidence
+            meant = merges.get(sense.synset, sense.synset) if sense.synset else None
+            yield number, label, name, meant, sense.method, sense.confidence
 
 
-def _load_closure(con: DuckDBPyConnection, wordnet: WordNet) -> None:
+def _load_closure(con: DuckDBPyConnection, wordnet: WordNet, merges: Mapping[str, str]) -> Graph:
     meant = column(con, "SELECT DISTINCT synset FROM labels WHERE synset IS NOT NULL ORDER BY ALL")
-    graph = build_graph(wordnet, meant)
+    graph = build_graph(wordnet, meant, merges)
     closure = [(a, s, d) for s in meant for a, d in graph.distances(s).items()]
     insert_rows(
         con, "INSERT INTO closure SELECT * FROM {} ORDER BY ALL", closure,
         {"ancestor": pa.string(), "descendant": pa.string(), "distance": pa.int32()},
     )  # fmt: skip
+    return graph
 
 
 def _load_seen(con: DuckDBPyConnection) -> None:
@@ -233,6 +247,32 @@ def _load_counts(con: DuckDBPyConnection, sets: Sequence[FeatureSet]) -> None:
         "GROUP BY ALL ORDER BY h.features",
         hashes,
         dict.fromkeys(("features", "content_hash", "vocabulary_hash"), pa.string()),
+    )
+
+
+def _load_words(con: DuckDBPyConnection, graph: Graph) -> None:
+    """Choose what each word stands for: as the surest label has it, else as WordNet lists it."""
+    listed = [(lemma, s.name) for s in graph.synsets.values() for lemma in s.lemmas]
+    insert_rows(
+        con,
+        """
+        INSERT INTO words
+        WITH meant AS (
+            SELECT replace(lower(name), '_', ' ') AS word, synset, confidence, images
+            FROM labels WHERE synset IS NOT NULL
+            UNION ALL
+            SELECT lower(g.word), g.synset, 0, s.images
+            FROM {} g JOIN (SELECT synset, sum(images) AS images FROM synsets GROUP BY synset) s
+            USING (synset)
+        )
+        SELECT word, synset FROM meant GROUP BY word, synset
+        QUALIFY row_number() OVER (
+            PARTITION BY word ORDER BY max(confidence) DESC, sum(images) DESC, synset
+        ) = 1
+        ORDER BY word
+        """,
+        listed,
+        {"word": pa.string(), "synset": pa.string()},
     )
 
 

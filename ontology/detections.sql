@@ -3,7 +3,7 @@
 -- Each `--` comment behind a column or above a table is also stored in the file (duckdb_columns(), duckdb_tables()).
 -- Tables are sorted as they are mostly asked for and carry no keys or indexes, as in ontology.duckdb, which this
 -- file does not need: image numbers are those of the dataset, and the closure of the labels' synsets is its own.
--- Macros name their tables in full, so the file has to be attached as `detections`, its default name.
+-- Macros are in detections_macros.sql.
 
 -- The feature sets whose labels are in here.
 CREATE TABLE main.feature_sets (
@@ -44,6 +44,12 @@ CREATE TABLE main.synsets (
     regions  BIGINT    -- regions that show it or something below it
 );
 
+-- Which synset a word stands for here: as a label has it, else the synset with the most images that WordNet lists it under.
+CREATE TABLE main.words (
+    word   VARCHAR,  -- lower case, with spaces
+    synset VARCHAR   -- what it stands for
+);
+
 -- The images that each feature set covers: one that is absent from seen was looked at, one that is absent here was not.
 CREATE TABLE main.images (
     features VARCHAR,  -- feature set
@@ -76,25 +82,3 @@ CREATE TABLE main.meta (
     key   VARCHAR,  -- name
     value VARCHAR   -- text
 );
-
--- Images that show a synset or anything below it: FROM images_showing('dog.n.01') LIMIT 10.
-CREATE MACRO main.images_showing(name) AS TABLE
-    SELECT s.image, s.features, s.score, s.regions, s.area
-    FROM detections.main.seen s
-    WHERE s.synset = name;
-
--- The labels that stand for a synset or for anything below it, the nearest first.
-CREATE MACRO main.labels_of(name) AS TABLE
-    SELECT l.features, l.label, l.name AS label_name, l.synset, c.distance, l.method, l.confidence, l.images, l.regions
-    FROM detections.main.closure c
-    JOIN detections.main.labels l ON l.synset = c.descendant
-    WHERE c.ancestor = name
-    ORDER BY c.distance, l.synset, l.features, l.label;
-
--- What was seen in an image, the surest first.
-CREATE MACRO main.shown_in(number) AS TABLE
-    SELECT d.features, l.name AS label_name, l.synset, d.regions, d.score, d.area
-    FROM detections.main.detections d
-    JOIN detections.main.labels l ON l.features = d.features AND l.label = d.label
-    WHERE d.image = number
-    ORDER BY d.features, d.score DESC, l.label;

@@ -83,6 +83,25 @@ def create_tables(con: DuckDBPyConnection, schema: str) -> None:
             _comment(con, f"COLUMN main.{table}.{name}", text)
 
 
+def create_macros(con: DuckDBPyConnection, catalog: str, statements: str) -> None:
+    """Create views and macros, and every macro once more for a file under another name.
+
+    DuckDB resolves the names within a macro in the client's current database. So a macro names its
+    tables with the catalog in full, which answers wherever the file goes by that name; its twin in
+    the schema ``here`` names those of the current database.
+
+    Args:
+        statements: views first, then ``CREATE MACRO main.NAME`` over ``CATALOG.main.TABLE``.
+    """
+    con.execute(statements)
+    _, start, macros = statements.partition("CREATE MACRO main.")
+    moved = (start + macros).replace("CREATE MACRO main.", "CREATE MACRO here.")
+    for name in re.findall(r"CREATE MACRO here\.(\w+)", moved):  # a macro that another uses
+        moved = moved.replace(f"{catalog}.main.{name}(", f"here.{name}(")
+    con.execute("CREATE SCHEMA here")
+    con.execute(moved.replace(f"{catalog}.main.", "main."))
+
+
 def _comment(con: DuckDBPyConnection, what: str, text: str) -> None:
     quoted = text.replace("'", "''")
     con.execute(f"COMMENT ON {what} IS '{quoted}'")

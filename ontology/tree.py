@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
+from .tables import merged_synsets
 from .wordnet import PHYSICAL, ROOT, Synset, WordNet
 
 
@@ -84,6 +85,11 @@ def usable_merges(wordnet: WordNet, merges: Mapping[str, str]) -> dict[str, str]
         and synset not in wordnet.ancestors(into)
         and into not in merges
     }
+
+
+def table_merges(wordnet: WordNet) -> dict[str, str]:
+    """The merges of ``merges.tsv`` that this WordNet allows."""
+    return usable_merges(wordnet, {s: kept for s, (kept, _) in merged_synsets().items()})
 
 
 def build_graph(

@@ -20,7 +20,7 @@ from tonics.ontology.labels import label_sense
 from tonics.ontology.senses import CONFIDENT
 
 LABELS = [
-    "__background__", "dog", "puppy", "cat", "person", "man", "bench", "mouse", "stop", "view",
+    "__background__", "dog", "puppy", "cat", "person", "man", "bench", "mouse", "leap", "view",
 ]  # fmt: skip
 SETS = {"vinvl": 10, "grid": 6}  # images of each
 
@@ -138,10 +138,10 @@ def test_detections_are_what_was_handed_in(ask):
 
 def test_a_label_that_is_not_sure_is_listed_and_does_not_count(ask):
     ((synset, confidence),) = ask(
-        "SELECT DISTINCT synset, confidence FROM labels WHERE name = 'stop'"
+        "SELECT DISTINCT synset, confidence FROM labels WHERE name = 'leap'"
     )
     assert confidence < CONFIDENT
-    assert ("stop",) in ask(f"SELECT label_name FROM labels_of('{synset}')")
+    assert ("leap",) in ask(f"SELECT label_name FROM labels_of('{synset}')")
     assert ask(f"FROM images_showing('{synset}')") == []
 
 
@@ -221,6 +221,26 @@ def test_macros_work_attached_under_the_default_name(file, wordnet):
         assert con.execute(sql).fetchall() == [(expected,)]
         con.execute("USE detections")
         assert con.execute("SELECT count(*) FROM labels_of('dog.n.01')").fetchall() == [(4,)]
+
+
+def test_a_word_will_do(ask):
+    for word in ("dog", "Domestic Dog"):
+        assert ask(f"FROM images_showing('{word}')") == ask("FROM images_showing('dog.n.01')")
+    assert ask("SELECT synset_of('feline'), synset_of('zebra')") == [("feline.n.01", None)]
+    assert ask("FROM here.images_showing('dog')") == ask("FROM images_showing('dog.n.01')")
+
+
+def test_merged_synsets_are_what_the_ontology_calls_them(tmp_path, wordnet):
+    given = FeatureSet(
+        name="f", labels=[("food", ""), ("bread", "bread.n.01")], detected=[], content_hash="c",
+        vocabulary_hash="v",
+    )  # fmt: skip
+    build_detections(tmp_path / "detections.duckdb", [given], wordnet=wordnet, versions={})
+    with duckdb.connect(str(tmp_path / "detections.duckdb")) as con:
+        found = con.execute("SELECT label_name FROM labels_of('food.n.01')").fetchall()
+        assert found[0] == ("food",)
+        assert ("bread",) in found
+        assert con.execute("FROM closure WHERE ancestor = 'food.n.02'").fetchall() == []
 
 
 def test_every_table_and_column_is_commented(ask):

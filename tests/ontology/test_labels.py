@@ -29,7 +29,7 @@ COCO = {
     "bottle": "bottle.n.01", "wine glass": "wineglass.n.01", "cup": "cup.n.01",
     "fork": "fork.n.01", "knife": "knife.n.01", "spoon": "spoon.n.01", "bowl": "bowl.n.03",
     "banana": "banana.n.02", "apple": "apple.n.01", "sandwich": "sandwich.n.01",
-    "orange": "orange.n.01", "broccoli": "broccoli.n.02", "carrot": "carrot.n.01",
+    "orange": "orange.n.01", "broccoli": "broccoli.n.02", "carrot": "carrot.n.03",
     "hot dog": "frank.n.02", "pizza": "pizza.n.01", "donut": "doughnut.n.02",
     "cake": "cake.n.03", "chair": "chair.n.01", "couch": "sofa.n.01",
     "potted plant": "pot_plant.n.01", "bed": "bed.n.01", "dining table": "dining_table.n.01",
@@ -37,7 +37,7 @@ COCO = {
     "mouse": "mouse.n.04", "remote": "remote_control.n.01",
     "keyboard": "computer_keyboard.n.01", "cell phone": "cellular_telephone.n.01",
     "microwave": "microwave.n.02", "oven": "oven.n.01", "toaster": "toaster.n.02",
-    "sink": "sink.n.01", "refrigerator": "refrigerator.n.01", "book": "book.n.01",
+    "sink": "sink.n.01", "refrigerator": "refrigerator.n.01", "book": "book.n.02",
     "clock": "clock.n.01", "vase": "vase.n.01", "scissors": "scissors.n.01",
     "teddy bear": "teddy.n.01", "hair drier": "hand_blower.n.01",
     "toothbrush": "toothbrush.n.01",
@@ -101,9 +101,9 @@ def test_the_vocabularys_own_synset_comes_first(wordnet):
 
 
 def test_methods_say_which_rule_it_was(wordnet):
-    methods = {"mouse": "label", "kite": "curated", "zebra": "only", "dog": "physical"}
+    methods = {"pen": "label", "kite": "curated", "narwhal": "only", "wheelhouse": "only"}
     assert {name: label_sense(wordnet, name).method for name in methods} == methods
-    head = label_sense(wordnet, "bathroom sink")
+    head = label_sense(wordnet, "marble sink")
     assert (head.synset, head.method) == ("sink.n.01", "head")
     assert head.confidence == pytest.approx(0.75 * label_sense(wordnet, "sink").confidence)
     assert label_sense(wordnet, "dusty screen").synset == "screen.n.03"  # the table's, for a head

@@ -38,13 +38,14 @@ def test_json_says_what_the_database_says(run: Run, built: Path) -> None:
     assert found["path"][0] == "entity.n.01"
     assert found["called"][0]["lemma"] == "dog"
     assert found["called"][0]["mentions"] == 24
-    assert found["detected"] is None
+    assert found["detected"] == {"named": 16, "shown": 0, "both": 0}  # shapes, no dogs
     assert [c["caption"] for c in found["captions"]] == [c.caption for c in marked]
     assert len({c["image"] for c in found["captions"]}) == 10
 
 
-def test_the_page_says_which_words_and_what_stands_beside(run: Run, built: Path) -> None:
-    out = run("-C", built, "show", "object", "dog").out
+def test_the_page_says_which_words_and_what_stands_beside(run: Run, copy: Path) -> None:
+    (copy / "detections.duckdb").unlink()
+    out = run("-C", copy, "show", "object", "dog").out
     assert re.search(r"^words: dog, domestic dog", out, re.M)
     assert re.search(r"^captions call it: dog \(24, \w+ [\d.]+\)$", out, re.M)
     assert re.search(r"^beside it +pairs +lift$", out, re.M)

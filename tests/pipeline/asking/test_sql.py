@@ -32,6 +32,7 @@ def ask_script(monkeypatch: pytest.MonkeyPatch, run: Run) -> Callable[..., Any]:
 def detections(folder: Path) -> Path:
     """A small detections.duckdb: the first dozen images show a dog."""
     file = folder / "detections.duckdb"
+    file.unlink(missing_ok=True)
     with duckdb.connect() as con:
         con.execute(f"ATTACH '{file}' AS detections (STORAGE_VERSION 'v1.0.0')")
         con.execute("USE detections")
