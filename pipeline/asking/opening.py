@@ -47,7 +47,7 @@ def open_session(dataset: Dataset, *, memory: str, timeout_s: float) -> Session:
 
 def _with_detections(dataset: Dataset, opened: Callable[..., T]) -> T:
     """Attach what detectors saw; where that file is of no use, say so and go on without it."""
-    file = dataset.root / "detections.duckdb"
+    file = dataset.detections_file
     more: Mapping[str, Path] = {"detections": file} if file.exists() else {}
     try:
         return opened(attach=more)

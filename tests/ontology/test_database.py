@@ -321,7 +321,11 @@ def test_every_column_has_its_comment(ontology):
         "AND NOT internal AND table_name IN (SELECT table_name FROM duckdb_tables())",
     )
     assert bare == []
-    assert rows(ontology, "SELECT table_name FROM duckdb_tables() WHERE comment IS NULL") == []
+    for what, kind in (("table", "tables"), ("view", "views"), ("function", "functions")):
+        sql = f"SELECT {what}_name FROM duckdb_{kind}() WHERE comment IS NULL AND NOT internal "
+        assert rows(ontology, f"{sql} AND schema_name = 'main'") == []
+    about = "SELECT comment FROM duckdb_functions() WHERE function_name = 'pairs_of' LIMIT 1"
+    assert rows(ontology, about)[0][0].startswith("Pairs whose captions mention it")
 
 
 def test_synset_membership(ontology, truth, graph, inputs):

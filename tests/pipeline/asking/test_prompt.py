@@ -42,7 +42,7 @@ class Terminal:
         return self.read(until)
 
     def interrupt(self) -> str:
-        """Press Ctrl-C until the prompt comes: Python misses one that comes as it begins to wait."""
+        """Press Ctrl-C until the prompt comes: Python misses one that comes too early."""
         while True:
             time.sleep(0.5)
             os.write(self._master, b"\x03")
