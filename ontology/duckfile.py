@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 
 # The oldest that DuckDB 2.0 writes (v0.10 names the same format): DuckDB 1.0 and later open it.
 STORAGE_VERSION = "v1.0.0"
-# A view or macro with the comment above it; a table macro ends its first line in AS TABLE.
+# A view or macro with the comment above it.
 _DEFINED = re.compile(
-    r"((?:^-- [^\n]*\n)+)CREATE (VIEW|MACRO(?= main\.\w+\([^\n]*AS TABLE\n)|MACRO) main\.(\w+)",
-    re.M,
+    r"((?:^-- [^\n]*\n)+)CREATE (VIEW|MACRO) main\.(\w+)(\(.*\) AS TABLE$)?", re.M
 )
 
 
@@ -105,8 +104,8 @@ def create_macros(con: DuckDBPyConnection, catalog: str, statements: str) -> Non
         moved = moved.replace(f"{catalog}.main.{name}(", f"here.{name}(")
     con.execute("CREATE SCHEMA here")
     con.execute(moved.replace(f"{catalog}.main.", "main."))
-    for comment, kind, name in _DEFINED.findall(statements):
-        what = "MACRO TABLE" if kind.endswith("TABLE") else kind.split()[0]
+    for comment, kind, name, table in _DEFINED.findall(statements):
+        what = f"{kind} TABLE" if table else kind
         _comment(con, f"{what} main.{name}", " ".join(s[3:] for s in comment.splitlines()))
 
 
