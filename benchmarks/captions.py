@@ -1,13 +1,17 @@
-"""Captions to measure with: Flickr8k's where they lie beside the repository, else made-up ones."""
+"""Captions to measure with: those that lie beside the repository, else made-up ones."""
 
 from __future__ import annotations
 
+import csv
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 PER_IMAGE = 5
-_FLICKR8K = Path(__file__).parents[2] / "shared/data/flickr8k/captions_all.tsv"
+SHARED = Path(__file__).parents[2] / "shared/data"
+_FLICKR8K = SHARED / "flickr8k/captions_all.tsv"
 _WORDS = {
     "noun": "dog, man, woman, boy, girl, child, player, horse, cat, bird, boat, car, bus, truck, "
     "train, bicycle, beach, street, park, field, mountain, tree, table, bench, ball, frisbee, "
@@ -31,6 +35,32 @@ def load_captions(count: int) -> tuple[list[str], str]:
     if len(lines) < count:
         raise SystemExit(f"{count:,} captions asked for, Flickr8k has {len(lines):,}")
     return [line.split("\t")[2] for line in lines], "captions of Flickr8k"
+
+
+def all_captions(limit: int | None = None) -> tuple[list[str], str]:
+    """Take the distinct captions of all files of ``../shared``, or made-up ones; as above."""
+    found = list(dict.fromkeys(shared_captions()))[:limit]
+    if not found:
+        return _made_up(limit or 10_000), "made-up captions (no ../shared/data here)"
+    return found, "distinct captions of COCO, Flickr and Conceptual Captions"
+
+
+def shared_captions() -> Iterator[str]:
+    """Yield the captions of every caption file of ``../shared``."""
+    folder = SHARED / "captions"
+    for path in sorted(folder.glob("captions_*.json")):
+        yield from (a["caption"] for a in json.loads(path.read_text("utf-8"))["annotations"])
+    for path in sorted(folder.glob("*_caps*.txt")):
+        yield from path.read_text("utf-8").splitlines()
+    for path in sorted(folder.glob("*GCC*.tsv")):
+        yield from (line.partition("\t")[0] for line in path.read_text("utf-8").splitlines())
+    for path, column in (
+        (folder / "coco_negclip_valid.tsv", "title"),
+        (SHARED / "flickr8k/captions_all.tsv", "caption"),
+    ):
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                yield from (row[column] for row in csv.DictReader(file, delimiter="\t"))
 
 
 def _made_up(count: int) -> list[str]:

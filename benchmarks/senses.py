@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from captions import SHARED, shared_captions
 from measure import compare, median_cpu, print_heading, print_table, ratio
 
 from tonics.ontology.nouns import find_nouns, load_parser
@@ -37,8 +38,7 @@ from tonics.ontology.tables import curated_senses
 from tonics.ontology.wordnet import WordNet, open_wordnet
 
 _REPOSITORY = Path(__file__).parents[1]
-_SHARED = _REPOSITORY.parent / "shared/data"
-_LVIS = _SHARED / "vocab/lvis_v1_categories_dev_half.json"
+_LVIS = SHARED / "vocab/lvis_v1_categories_dev_half.json"
 _LABELLED = _REPOSITORY / "tests/ontology/labelled.tsv"
 _LEXFILES = ("artifact", "animal", "food", "plant", "body", "object", "substance", "person")
 _PERSON = "person.n.01"
@@ -223,24 +223,6 @@ def count_nouns(wordnet: WordNet, parser: str, limit: int | None) -> Counter[str
         counts.update(table["lemma"].to_pylist())
     print(f"{counts.total():,} nouns in {len(captions):,} distinct captions\n")
     return counts
-
-
-def shared_captions() -> Iterator[str]:
-    """Yield the captions of every caption file of ``../shared``."""
-    folder = _SHARED / "captions"
-    for path in sorted(folder.glob("captions_*.json")):
-        yield from (a["caption"] for a in json.loads(path.read_text("utf-8"))["annotations"])
-    for path in sorted(folder.glob("*_caps*.txt")):
-        yield from path.read_text("utf-8").splitlines()
-    for path in sorted(folder.glob("*GCC*.tsv")):
-        yield from (line.partition("\t")[0] for line in path.read_text("utf-8").splitlines())
-    for path, column in (
-        (folder / "coco_negclip_valid.tsv", "title"),
-        (_SHARED / "flickr8k/captions_all.tsv", "caption"),
-    ):
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                yield from (row[column] for row in csv.DictReader(file, delimiter="\t"))
 
 
 def read_labelled(path: Path) -> list[dict[str, str]]:
