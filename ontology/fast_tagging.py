@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from .network import NotKnown, network_of
+from .network import NotKnown, hash_lemma_index, network_of
 from .tagging import PipeTagger, Tagged, batches, lemma_as_plural, shrink_caches
 from .tokenizing import Vocabulary
 from .windows import Ints
@@ -25,6 +26,8 @@ from .word import Word
 
 if TYPE_CHECKING:
     from spacy.language import Language
+
+Numbers = npt.NDArray[np.int32]
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,7 @@ PROBES = [
     "geese flying over St. Mary's church at 5p.m. , Oct. 12 ... what a sight :-)",
     "a  boy\tin a T-shirt \u2013 he's gonna jump; let's watch http://example.org/a?b=c",
     "person plays the piano during the opening night of festival",
-    "skateboarder's trick \U0001f6f9 on $5 ramp, caf\u00e9 owner cheers \"wow\"",
+    'skateboarder\'s trick \U0001f6f9 on $5 ramp, caf\u00e9 owner cheers "wow"',
     "I'd say she was reading; had the children eaten 2 hot dogs each?",
 ]
 
@@ -43,10 +46,14 @@ PROBES = [
 class FastTagger:
     """Tags as ``nlp.pipe`` does, for a pipeline that it knows."""
 
+    _words: list[Word]  # read so far
+    _read: Numbers  # (words, tags): where in that list, or -1
+
     def __init__(self, nlp: Language) -> None:
         self.nlp, self.slow, self.network = nlp, PipeTagger(nlp), network_of(nlp)
         self.vocabulary = Vocabulary(nlp, self.network)
         self._rest = [pipe for _, pipe in nlp.pipeline[2:]]
+        hash_lemma_index(self._rest[-1])
         self._forget()
 
     @classmethod
@@ -108,8 +115,9 @@ class FastTagger:
 
     def _forget(self) -> None:
         self._generation = self.vocabulary.generation
-        self._words: list[Word] = []
-        self._read = np.empty((0, len(self.network.labels)), np.int32)  # (word, tag): its number
+        self._words = []
+        labels = len(self.network.labels)
+        self._read = np.empty((0, labels), np.int32)
 
     def _read_words(self, pairs: Ints) -> list[Word]:
         """Have the attribute ruler and the lemmatizer read words with their tags.

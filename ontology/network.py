@@ -1,4 +1,4 @@
-"""What ``FastTagger`` must know of a spaCy pipeline, taken from it; pipelines built otherwise are not.
+"""What ``FastTagger`` must know of a spaCy pipeline, taken from it where it is built as known.
 
 Known: hash embeddings of a word's own features, a window encoder, a linear tagger, an attribute
 ruler whose rules can be asked word by word, and a rule or lookup lemmatizer. That is what spaCy's
@@ -41,7 +41,7 @@ class Network:
             rule over several words may begin.
     """
 
-    columns: Sequence[str]
+    columns: list[int | str]
     embedding: Any
     width: int
     windows: WindowNetwork
@@ -63,7 +63,8 @@ def network_of(nlp: Language) -> Network:
         NotKnown: it is not built as described above.
     """
     _check_pipes(nlp)
-    tok2vec, tagger, ruler, _ = (pipe for _, pipe in nlp.pipeline)
+    pipes: list[Any] = [pipe for _, pipe in nlp.pipeline]
+    tok2vec, tagger, ruler, _ = pipes
     embedding, encoder = _tok2vec_layers(tok2vec.model)
     listener, output = tagger.model.layers
     _expect(listener.name == "tok2vec-listener", "the tagger has a network of its own")
@@ -71,13 +72,20 @@ def network_of(nlp: Language) -> Network:
     softmax = output.layers[0]
     layers = [_window_layer(residual) for residual in encoder]
     return Network(
-        columns=embedding.layers[0].attrs["columns"],
+        columns=list(embedding.layers[0].attrs["columns"]),
         embedding=embedding,
         width=tok2vec.model.get_dim("nO"),
         windows=WindowNetwork(layers, softmax.get_param("W"), softmax.get_param("b")),
         labels=tagger.labels,
         triggers=_triggers(nlp, ruler.patterns),
     )
+
+
+def hash_lemma_index(lemmatizer: Any) -> None:
+    """Turn the lemmatizer's lists of known words into sets: it only asks what is in them."""
+    index = lemmatizer.lookups.get_table("lemma_index", {})
+    for pos, known in list(index.items()):
+        index[pos] = frozenset(known)
 
 
 def _expect(holds: bool, otherwise: str) -> None:
@@ -93,7 +101,8 @@ def _check_pipes(nlp: Language) -> None:
 
     factories = [nlp.get_pipe_meta(name).factory for name in nlp.pipe_names]
     _expect(factories == _PIPES, f"its components are {', '.join(factories)}")
-    tok2vec, tagger, ruler, lemmatizer = (pipe for _, pipe in nlp.pipeline)
+    pipes: list[Any] = [pipe for _, pipe in nlp.pipeline]
+    tok2vec, tagger, ruler, lemmatizer = pipes
     kinds = [type(pipe) for pipe in (tok2vec, tagger, ruler)]
     _expect(kinds == [Tok2Vec, Tagger, AttributeRuler], "a component of another class")
     _expect(type(lemmatizer) in (Lemmatizer, EnglishLemmatizer), "an unknown lemmatizer")
@@ -124,7 +133,8 @@ def _window_layer(residual: Any) -> Layer:
     window, rest = residual.layers[0].layers
     maxout, norm = rest.layers[0].layers
     _expect(window.attrs["window_size"] == 1, f"a window of {window.attrs['window_size']}")
-    params = [maxout.get_param("W"), maxout.get_param("b"), norm.get_param("G"), norm.get_param("b")]
+    layers = (maxout, maxout, norm, norm)
+    params = [layer.get_param(name) for layer, name in zip(layers, "WbGb", strict=True)]
     _expect(all(p.dtype == np.float32 for p in params), "weights of another precision")
     return Layer.of(*params)
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from itertools import zip_longest
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from .parser import load_parser, parser_fingerprint
 from .reading import Noun, Reader
-from .tables import curated_senses
 from .tagging import Tagger
 
-__all__ = ["NOUNS_SCHEMA", "find_nouns", "load_parser", "parser_fingerprint"]
+__all__ = ["NOUNS_SCHEMA", "count_known", "find_nouns", "load_parser", "parser_fingerprint"]
 
 NOUNS_SCHEMA = pa.schema(
     [
@@ -24,8 +24,11 @@ NOUNS_SCHEMA = pa.schema(
         pa.field("lemma", pa.string(), nullable=False),  # lower case, spaces between words
         pa.field("head", pa.string(), nullable=False),  # lemma of the last word
         pa.field("tag", pa.string(), nullable=False),  # of the last word: NN, NNS, NNP, NNPS ...
+        pa.field("role", pa.string(), nullable=False),  # noun, frame or measure (reading.py)
     ]
 )
+_TELL_EVERY = 1000  # captions
+_HEADLINE_WORDS, _HEADLINE_SHARE = 4, 0.7
 # Markup, terminal escapes, control characters and emoji are blanked, character for character,
 # before parsing: the spans stay those of the caption.
 _NOISE = re.compile(
@@ -41,6 +44,7 @@ def find_nouns(
     captions: Sequence[str],
     *,
     known: Callable[[str], bool] | None = None,
+    advance: Callable[[int], None] = lambda captions: None,
 ) -> pa.Table:
     """Find the nouns of captions.
 
@@ -50,28 +54,65 @@ def find_nouns(
         captions: as the source has them; ``start`` and ``end`` index these very strings.
         known: whether a lemma ("fire hydrant") is in the dictionary, such as ``WordNet.knows``;
             without it every run of nouns is one compound.
+        advance: told how many more captions are done, now and then.
 
     Returns:
         ``NOUNS_SCHEMA``, sorted by pair and start.
     """
-    distinct = list(dict.fromkeys(captions))
-    reader = Reader(known or curated_senses().__contains__, parser.as_plural)
-    tagged = parser.tag([clean(text) for text in distinct])
-    found = {c: reader.nouns(words, c) for c, words in zip(distinct, tagged, strict=True)}
+    found = _read(parser, Counter(captions), Reader(known, parser.as_plural), advance)
     order = sorted(range(len(pairs)), key=pairs.__getitem__)
     return _table((pairs[row], noun) for row in order for noun in found[captions[row]])
 
 
-def clean(caption: str) -> str:
-    """Blank what is no text, character for character.
+def _read(
+    parser: Tagger, counts: Mapping[str, int], reader: Reader, advance: Callable[[int], None]
+) -> dict[str, list[Noun]]:
+    """Read the nouns of distinct captions; ``counts`` says how often each one occurs."""
+    found, done = {}, 0
+    tagged = parser.tag([clean(caption) for caption in counts])
+    for (caption, count), words in zip(counts.items(), tagged, strict=True):
+        found[caption] = reader.nouns(words, caption)
+        done += count
+        if done >= _TELL_EVERY:
+            advance(done)
+            done = 0
+    advance(done)
+    return found
 
-    >>> clean("a <b>dog</b>")
-    'a    dog    '
+
+def count_known(nouns: pa.Table, known: Callable[[str], bool]) -> int:
+    """Count the nouns that the dictionary knows, as a whole or by their last word."""
+    pairs = nouns.group_by(["lemma", "head"]).aggregate([([], "count_all")]).to_pylist()
+    return sum(row["count_all"] for row in pairs if known(row["head"]) or known(row["lemma"]))
+
+
+def clean(caption: str) -> str:
+    """Blank what is no text and lower what is all capitals, character for character.
+
+    >>> clean("a <b>dog</b>"), clean("A Dog On The Beach"), clean("A DOG"), clean("A dog")
+    ('a    dog    ', 'a dog on the beach', 'a dog', 'A dog')
     """
-    return _NOISE.sub(lambda match: " " * len(match[0]), caption)
+    text = _NOISE.sub(lambda match: " " * len(match[0]), caption)
+    lower = text.lower()
+    if text[:2] != lower[:2] and _is_capitalised(text) and len(lower) == len(text):
+        return lower
+    return text
+
+
+def _is_capitalised(text: str) -> bool:
+    """Say whether a text is in capitals, or most of its words begin with one: a headline."""
+    names = [word for word in text.split() if word[0].isalpha()]
+    if text.isupper():
+        return len(names) > 1
+    capitals = sum(word[0].isupper() for word in names)
+    return len(names) >= _HEADLINE_WORDS and capitals >= _HEADLINE_SHARE * len(names)
 
 
 def _table(rows: Iterable[tuple[int, Noun]]) -> pa.Table:
-    columns = zip(*((pair, *noun) for pair, noun in rows), strict=True)
-    arrays = [pa.array(c, f.type) for c, f in zip_longest(columns, NOUNS_SCHEMA, fillvalue=())]
+    columns = list(zip(*((pair, *noun) for pair, noun in rows), strict=True))
+    empty: list[tuple[Any, ...]] = [()] * len(NOUNS_SCHEMA)
+    arrays = [
+        pa.array(column, field.type)
+        for column, field in zip(columns or empty, NOUNS_SCHEMA, strict=True)
+    ]
     return pa.Table.from_arrays(arrays, schema=NOUNS_SCHEMA)

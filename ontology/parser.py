@@ -101,5 +101,3 @@ def _parser_meta(name: str) -> dict[str, Any]:
 def _data_folders(package: Any) -> Iterator[Any]:
     """Find the folder of a package that holds the pipeline: ``<package>/<package>-<version>``."""
     yield from sorted(p.parent for p in package.glob("*/config.cfg"))
-
-

@@ -2,6 +2,9 @@
 
 A compound is the longest run of words that ends in a noun and that the dictionary knows ("fire
 hydrant", "hot dog"); else the run of nouns, the last one its head.
+
+Every noun has a role: ``noun``, a thing of its own; ``frame``, what frames or places it in the
+picture ("front", "view"); ``measure``, what speaks of the noun after it ("a bunch of bananas").
 """
 
 from __future__ import annotations
@@ -13,10 +16,21 @@ from typing import NamedTuple
 
 from .tables import curated_senses, words
 from .tagging import Tagged
-from .word import HYPHENS, Word
+from .word import Word
 
 MAX_WORDS = 4  # of a compound
 _SINGULAR = frozenset(("a", "an", "another", "one", "each", "every"))
+_PERSONS = frozenset(
+    ("man", "woman", "boy", "girl", "child", "kid", "person", "guy", "lady", "people")
+)
+_NUMBERS = frozenset(("couple", "dozen", "hundred", "thousand", "million"))  # "a couple cats"
+_OF_A_KIND = frozenset(("colored", "coloured", "sized", "shaped"))
+_FINITE = frozenset(("VBZ", "VBP", "VBD", "MD"))
+_AFTER_VERB = frozenset(("ADP", "ADV", "PART", "CCONJ", "PUNCT", "SCONJ"))
+_BEFORE_CLAUSE = frozenset(("CCONJ", "SCONJ", "PUNCT"))
+_BEFORE_NOUN = frozenset(("DET", "ADJ", "NUM", "ADP", "PRON", "PART", "NOUN", "PROPN"))
+# what may stand between "bunch of" and the noun it speaks of
+_WITHIN = frozenset(("DET", "ADJ", "NUM", "ADV", "PRON", "VERB", "CCONJ", "PART", "NOUN", "PROPN"))
 _AROUND_HYPHEN = re.compile(" [-‐‑–] ")  # noqa: RUF001
 
 
@@ -29,76 +43,136 @@ class Noun(NamedTuple):
     lemma: str
     head: str
     tag: str
+    role: str
+
+
+class Phrase(NamedTuple):
+    """What a noun is part of: its first word, its lemma, and that of its last word."""
+
+    first: int
+    lemma: str
+    head: str
 
 
 class Reader:
     """Reads the nouns off tagged captions; holds what is looked up again and again.
 
     Args:
-        known: whether a lemma is in the dictionary.
+        known: whether a lemma is in the dictionary; None where there is none.
         as_plural: lemmatises a word in lower case as a common plural noun.
     """
 
-    def __init__(self, known: Callable[[str], bool], as_plural: Callable[[str], str]) -> None:
-        self.known, self.as_plural = cache(known), cache(as_plural)
-        self.curated, self.actions = curated_senses(), words("action")
+    def __init__(
+        self, known: Callable[[str], bool] | None, as_plural: Callable[[str], str]
+    ) -> None:
+        self.curated, self.frames = curated_senses(), words("frame")
+        self.measures = words("measure")
+        self.has_dictionary = known is not None
+        self.known = cache(known or self.curated.__contains__)
+        self.as_plural = cache(as_plural)
 
     def nouns(self, tagged: Tagged, text: str) -> list[Noun]:
         """List the nouns of a caption in the order of the text."""
         tokens, starts, _ = tagged
         found: list[Noun] = []
+        after: tuple[int, str] | None = None  # where the noun after begins, and its head
         last = len(tokens) - 1
         while last >= 0:
-            if not (tokens[last].maybe_noun and is_noun(tokens, last)):
+            if not (tokens[last].maybe_noun and self.is_noun(tokens, last)):
                 last -= 1
                 continue
-            first, lemma, head = self.compound(tagged, last)
+            phrase = self.phrase(tagged, last)
+            if phrase is None:  # a verb
+                last -= 1
+                continue
+            first, lemma, head = phrase
+            role = self.role(tokens, last, phrase, after)
             start, end = starts[first], starts[last] + len(tokens[last].text)
-            found.append(Noun(start, end, text[start:end], lemma, head, tokens[last].tag))
-            last = first - 1
+            found.append(Noun(start, end, text[start:end], lemma, head, tokens[last].tag, role))
+            after, last = (first, head), first - 1
         return found[::-1]
 
-    def compound(self, tagged: Tagged, last: int) -> tuple[int, str, str]:
-        """Return where the compound that ends at ``last`` starts, its lemma and its head."""
+    def is_noun(self, tokens: Sequence[Word], i: int) -> bool:
+        """Say whether a word is a noun where it stands, and no adjective before one."""
+        word = tokens[i]
+        if not word.maybe_noun:
+            return False
+        if not word.tagged_noun or i + 1 == len(tokens):
+            return not (word.action and is_bare_participle(tokens, i))
+        after = tokens[i + 1]
+        if word.plain:  # "a tan dog", "a navy blue suit"
+            return not (after.tagged_noun or after.plain)
+        if after.lower in _OF_A_KIND:  # "salmon colored"
+            return False
+        if after.tagged_noun and after.is_word and not self.may_modify(word):
+            return False
+        return not (word.action and is_bare_participle(tokens, i))
+
+    def may_modify(self, word: Word) -> bool:
+        """Say whether a word may be part of a compound: "blurry", taken for a noun, may not."""
+        if not self.has_dictionary or word.form or word.plural or word.lower in self.frames:
+            return True
+        return any(self.known(w) or w in self.curated for w in (word.lower, word.lemma))
+
+    def phrase(self, tagged: Tagged, last: int) -> Phrase | None:
+        """Return the noun or compound that ends at ``last``; None if that is a verb after all."""
         tokens = tagged.words
         head = self.lemma(tokens, last)
-        run, longest, found = last, last, (head, head)
-        for first, hyphenated in _starts(tagged, last):
-            if phrase := self.phrase(tokens, first, last, head, hyphenated):
-                longest, found = first, phrase
-            if run == _next_word(tokens, first) and _is_modifier(tokens, first):
+        run, longest = last, None
+        for first, hyphenated in self.starts(tagged, last):
+            if compound := self.in_dictionary(tokens, first, last, head, hyphenated):
+                longest = Phrase(first, *compound)
+            if run == _next_word(tokens, first) and self.is_modifier(tokens, first, last):
                 run = first
-        if longest < last:
-            return longest, *found
-        if run == last or self.is_verb(tokens, run, last):
-            return last, head, head
+        if longest:
+            return longest
+        if is_verb(tokens, last):
+            return None
         parts = [t.lower for t in tokens[run:last] if not t.hyphen]
-        return run, " ".join([*parts, head]), head
+        return Phrase(run, " ".join([*parts, head]), head)
 
-    def is_verb(self, tokens: Sequence[Word], run: int, last: int) -> bool:
-        """Say whether the last of a run of nouns is a verb that the tagger took for a noun.
-
-        "A dog chases": a plural after a singular article; "the dog leaps": a word for an action.
-        """
-        word = tokens[last]
-        if word.plural or word.lower.endswith("ing"):
-            lemma = word.lemma if word.plural else word.lower
-            if lemma in self.actions:
-                return True
-        return word.plural and _follows_singular(tokens, run)
-
-    def phrase(
+    def in_dictionary(
         self, tokens: Sequence[Word], first: int, last: int, head: str, hyphenated: bool
     ) -> tuple[str, str] | None:
-        """Return the phrase from ``first`` on as the dictionary spells it, and its head."""
+        """Return the words from ``first`` on as the dictionary spells them, and the last one."""
         before = [t.lower for t in tokens[first:last]]
         starter, word = tokens[first], tokens[last]
         free = starter.tagged_noun or hyphenated or (starter.pos == "ADJ" and not starter.plain)
         for end in dict.fromkeys((head, word.lemma, word.lower)):
-            for text in _spellings([*before, end], hyphenated):
+            for text in _spellings(before, end, hyphenated):
                 if text in self.curated or (free and self.known(text)):
                     return text, end
         return None
+
+    def starts(self, tagged: Tagged, last: int) -> Iterator[tuple[int, bool]]:
+        """Walk left over the words a compound may start with; tell of hyphens passed."""
+        tokens, _, spaced = tagged
+        i, hyphenated, joined = last, False, _hyphen_before(tagged, last)
+        for _ in range(MAX_WORDS - 1):
+            i -= 2 if joined else 1
+            hyphenated = hyphenated or joined
+            if i < 0 or not tokens[i].is_word or not (joined or spaced[i]):
+                return
+            yield i, hyphenated
+            before = _hyphen_before(tagged, i)
+            if not (joined or before or self.is_noun(tokens, i)):
+                return
+            joined = before
+
+    def is_modifier(self, tokens: Sequence[Word], i: int, last: int) -> bool:
+        """Say whether a word may stand before the head of a compound that no dictionary knows.
+
+        No plural ("dogs wrestle"), no person ("woman jogger"), no number ("a couple cats"), no
+        verb ("men ride bikes").
+        """
+        word = tokens[i]
+        if not word.tagged_noun or (word.plural and word.lower != "sports"):
+            return False
+        if word.lower in _PERSONS:
+            return False
+        if word.lower in _NUMBERS and tokens[last].plural:
+            return False
+        return self.is_noun(tokens, i) and not (word.action and is_verb(tokens, i))
 
     def lemma(self, tokens: Sequence[Word], i: int) -> str:
         """Lemmatise one noun, in lower case."""
@@ -112,52 +186,93 @@ class Reader:
         base = self.as_plural(lower)
         return base if self.known(base) or base in self.curated else lower
 
+    def role(
+        self, tokens: Sequence[Word], last: int, phrase: Phrase, after: tuple[int, str] | None
+    ) -> str:
+        """Say what part a noun plays; ``after``: where the noun after it begins, and its head."""
+        _, lemma, head = phrase
+        itself = lemma != head and (lemma in self.curated or self.known(lemma))
+        if after and not itself and self.measures_next(tokens, last, head, after):
+            return "measure"
+        if lemma in self.frames or (head in self.frames and not itself):
+            return "frame"
+        return "noun"
 
-def is_noun(tokens: Sequence[Word], i: int) -> bool:
-    """Say whether a word is a noun where it stands: not so tan, in "a tan dog"."""
-    word = tokens[i]
-    if not word.maybe_noun:
+    def measures_next(
+        self, tokens: Sequence[Word], last: int, head: str, after: tuple[int, str]
+    ) -> bool:
+        """Say whether a noun only says how much of the noun after it there is."""
+        first, noun = after
+        if head in self.measures and last + 1 < first and tokens[last + 1].lower == "of":
+            between = tokens[last + 2 : first]
+        elif f"{head} of {noun}" in self.measures and last + 1 < first:
+            between = tokens[last + 1 : first]
+            return between[0].lower == "of" and len(between) < 3
+        elif head in _NUMBERS:
+            between = tokens[last + 1 : first]
+        else:
+            return False
+        return all(word.pos in _WITHIN for word in between)
+
+
+def is_verb(tokens: Sequence[Word], last: int) -> bool:
+    """Say whether the last of some nouns is a verb that the tagger took for a noun."""
+    word, before = tokens[last], tokens[last - 1] if last else None
+    if before is None or not before.tagged_noun:
         return False
-    modifies = word.plain and i + 1 < len(tokens) and tokens[i + 1].tagged_noun
-    return not (word.tagged_noun and modifies)
+    if word.lower.endswith("ing"):  # "the man standing"
+        return word.action
+    if word.plural:
+        if before.plural or before.lower in _NUMBERS:
+            return False
+        return word.action or _is_singular_subject(tokens, last)  # "the dog leaps", "A man lounges"
+    if before.plural or before.lower in _PERSONS:  # "dogs wrestle"
+        return word.verb
+    return word.verb and _lacks_verb(tokens, last)  # "women in old clothing stand in"
 
 
-def _is_modifier(tokens: Sequence[Word], i: int) -> bool:
-    """Say whether a word may stand before the head of a compound that no dictionary knows.
-
-    No plural: "dogs wrestle" is no compound.
-    """
-    return tokens[i].tagged_noun and not tokens[i].plural and is_noun(tokens, i)
-
-
-def _starts(tagged: Tagged, last: int) -> Iterator[tuple[int, bool]]:
-    """Walk left over the words a compound may start with; tell of hyphens passed."""
-    tokens, _, spaced = tagged
-    i, hyphenated, joined = last, False, _hyphen_before(tagged, last)
-    for _ in range(MAX_WORDS - 1):
-        i -= 2 if joined else 1
-        hyphenated = hyphenated or joined
-        if i < 0 or not tokens[i].is_word or not (joined or spaced[i]):
-            return
-        yield i, hyphenated
-        before = _hyphen_before(tagged, i)
-        if not (joined or before or is_noun(tokens, i)):
-            return
-        joined = before
+def is_bare_participle(tokens: Sequence[Word], i: int) -> bool:
+    """Say whether an -ing word stands where a verb would: "some standing"; not "a walking"."""
+    if not tokens[i].lower.endswith("ing"):
+        return False
+    return i == 0 or tokens[i - 1].pos not in _BEFORE_NOUN
 
 
-def _follows_singular(tokens: Sequence[Word], first: int) -> bool:
-    """Say whether only adjectives stand between a singular article and this word."""
-    i = first - 1
-    while i >= 0 and (tokens[i].pos == "ADJ" or tokens[i].plain):
+def _lacks_verb(tokens: Sequence[Word], last: int) -> bool:
+    """Say whether a plural noun comes before, and an adverbial after, with no verb anywhere."""
+    after = tokens[last + 1].pos if last + 1 < len(tokens) else "PUNCT"
+    if after not in _AFTER_VERB or any(t.tag in _FINITE for t in tokens):
+        return False
+    article = _article(tokens, last)
+    if article is not None and not (article and tokens[article - 1].pos == "CCONJ"):
+        return False  # "on a side walk"; but "a man and a dog play"
+    return any(t.plural for t in tokens[:last])
+
+
+def _is_singular_subject(tokens: Sequence[Word], last: int) -> bool:
+    """Say whether a singular noun before this word has no verb yet: "a man in a hat lounges"."""
+    article = _article(tokens, last)
+    if article is None:
+        return False
+    begins = article == 0 or tokens[article - 1].pos in _BEFORE_CLAUSE
+    return begins or not any(t.tag in _FINITE for t in tokens[:article])
+
+
+def _article(tokens: Sequence[Word], last: int) -> int | None:
+    """Find the singular article of the nouns that end before a word, and of their adjectives."""
+    i = last - 1
+    while i >= 0 and (tokens[i].tagged_noun or tokens[i].pos == "ADJ" or tokens[i].plain):
         i -= 1
-    return i >= 0 and tokens[i].lower in _SINGULAR
+    return i if i >= 0 and tokens[i].lower in _SINGULAR else None
 
 
-def _spellings(parts: list[str], hyphenated: bool) -> Iterator[str]:
-    if hyphenated:
-        yield _AROUND_HYPHEN.sub("-", " ".join(parts))
-    yield " ".join(part for part in parts if part not in HYPHENS)
+def _spellings(before: list[str], end: str, hyphenated: bool) -> Iterator[str]:
+    text = " ".join([*before, end])
+    if not hyphenated:
+        yield text
+        return
+    yield _AROUND_HYPHEN.sub("-", text)
+    yield _AROUND_HYPHEN.sub(" ", text)
 
 
 def _next_word(tokens: Sequence[Word], i: int) -> int:

@@ -1,7 +1,7 @@
 """Tagging captions: the words of a caption with tags and lemmas, and where each one stands.
 
-``PipeTagger`` has spaCy do it, whatever the pipeline. ``FastTagger`` (``fast_tagging.py``) gives the
-same for pipelines whose network it knows.
+``PipeTagger`` has spaCy do it, whatever the pipeline. ``FastTagger`` (``fast_tagging.py``) gives
+the same for pipelines whose network it knows.
 """
 
 from __future__ import annotations

@@ -65,8 +65,10 @@ class Vocabulary:
         # of each piece: where its words begin in the next three, how many, its characters
         self._first, self._count, self._length = array("q"), array("q"), array("q")
         self._types, self._starts = array("q"), array("q")
-        self._lasts: dict[int, frozenset[str]] = {}  # of pieces whose end may be part of a joint
+        # whether its ends may be part of an exception, and the words there, of those where they may
+        self._opens, self._closes = array("b"), array("b")
         self._firsts: dict[int, frozenset[str]] = {}
+        self._lasts: dict[int, frozenset[str]] = {}
 
     def shrink(self) -> None:
         """Forget everything once it is more than everyday captions need."""
@@ -105,6 +107,8 @@ class Vocabulary:
         self._types.extend(self._types_of(doc))
         self._starts.extend(token.idx for token in doc)
         firsts, lasts = self.joints.of(text, doc)
+        self._opens.append(bool(firsts))
+        self._closes.append(bool(lasts))
         if firsts:
             self._firsts[number] = firsts
         if lasts:
@@ -134,37 +138,42 @@ class Vocabulary:
             return
         features = np.repeat(np.stack(self._unembedded), 2, axis=0)
         if "SPACY" in self.network.columns:
-            spaced = list(self.network.columns).index("SPACY")
+            spaced = self.network.columns.index("SPACY")
             features[:, spaced] = np.arange(len(features)) % 2
         self.vectors = np.concatenate([self.vectors, self.network.embed(features)])
         self._unembedded = []
 
     def _joined(self, cut: Sequence[Sequence[int]]) -> list[int]:
         """Find texts in which an exception may reach from one piece into the next."""
+        pieces, texts = _flat(cut)
+        left, right = pieces[:-1], pieces[1:]
+        near = np.array(self._closes)[left] & np.array(self._opens)[right]
         return [
-            i
-            for i, pieces in enumerate(cut)
-            if not self._firsts.keys().isdisjoint(pieces)
-            and any(
-                self.joints.meet(self._lasts.get(left, ()), self._firsts.get(right, ()))
-                for left, right in pairwise(pieces)
-            )
+            int(texts[i])
+            for i in np.flatnonzero(near & (texts[:-1] == texts[1:])).tolist()
+            if self.joints.meet(self._lasts[int(left[i])], self._firsts[int(right[i])])
         ]
 
     def _gather(self, cut: Sequence[Sequence[int]]) -> Tokens:
         """Put the words of all pieces in a row, each where its piece stands in its text."""
-        pieces = np.fromiter(chain.from_iterable(cut), np.int64)
-        texts = np.repeat(np.arange(len(cut)), [len(c) for c in cut])
+        pieces, texts = _flat(cut)
         counts, sizes = np.array(self._count)[pieces], np.array(self._length)[pieces] + 1
         places = np.cumsum(sizes) - sizes  # in all texts, joined by spaces
         begins = np.flatnonzero(np.diff(texts, prepend=-1))
         places -= np.repeat(places[begins], np.diff(begins, append=len(pieces)))
         ends = np.cumsum(counts)
-        rows = np.arange(counts.sum()) + np.repeat(np.array(self._first)[pieces] - ends + counts, counts)
+        shifts = np.array(self._first)[pieces] - ends + counts
+        rows = np.arange(counts.sum()) + np.repeat(shifts, counts)
         types = np.array(self._types)[rows]
         types[ends[:-1][texts[:-1] == texts[1:]] - 1] |= 1
         lengths = np.bincount(texts, weights=counts, minlength=len(cut)).astype(np.int64)
         return Tokens(types, np.array(self._starts)[rows] + np.repeat(places, counts), lengths)
+
+
+def _flat(cut: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
+    """Return all numbers in a row, and for each the text it is of."""
+    texts = np.repeat(np.arange(len(cut)), [len(c) for c in cut])
+    return np.fromiter(chain.from_iterable(cut), np.int64, len(texts)), texts
 
 
 class Joints:
@@ -173,7 +182,7 @@ class Joints:
     def __init__(self, nlp: Language) -> None:
         from spacy.tokenizer import Tokenizer
 
-        own = nlp.tokenizer
+        own: Any = nlp.tokenizer
         self.bare = Tokenizer(
             nlp.vocab,
             prefix_search=own.prefix_search,

@@ -57,7 +57,7 @@ class WindowNetwork:
         """Tag every word of some texts.
 
         Args:
-            vectors_ND: the vector of every word type; row 0 is zero and stands beyond a text's ends.
+            vectors_ND: the vector of every word type; row 0 is zero: what is beyond a text.
             types: (sum lengths,) the types of all words of all texts, one text after the other.
             lengths: words in each text.
 

@@ -22,7 +22,8 @@ class Word:
         is_word: it is made of letters, not a number or a sign.
         tagged_noun: tagged a noun or name, whatever it is made of.
         maybe_noun: it can be one: tagged so, or a form that the tagger often misses.
-        form: its row of ``forms.tsv``. plain: a plain visual adjective of ``words.tsv``.
+        form: its row of ``forms.tsv``. Of ``words.tsv``: plain, a plain visual adjective; action,
+        what somebody does; verb, a thing too, but often a verb where a noun stands before it.
     """
 
     text: str
@@ -36,24 +37,30 @@ class Word:
     plural: bool
     hyphen: bool
     plain: bool
+    action: bool
+    verb: bool
     form: Form | None
 
     @classmethod
     def read(cls, text: str, tag: str, pos: str, lemma: str) -> Word:
         """Note what the tagger and the lemmatizer say of a word."""
         lower = text.lower()
+        lemma = lemma.lower() or lower
+        base = lemma if tag in _PLURALS else lower
         is_word, tagged_noun, form = bool(_WORD.match(text)), pos in _NOUNS, forms().get(lower)
         return cls(
             text=text,
             lower=lower,
             tag=tag,
             pos=pos,
-            lemma=lemma.lower() or lower,
+            lemma=lemma,
             is_word=is_word,
             tagged_noun=tagged_noun,
             maybe_noun=(is_word if tagged_noun else form is not None and form.any_tag),
             plural=tag in _PLURALS,
             hyphen=text in HYPHENS,
             plain=lower in words("adjective"),
+            action=base in words("action"),
+            verb=base in words("action") or base in words("verb"),
             form=form,
         )
