@@ -223,7 +223,7 @@ def is_verb(tokens: Sequence[Word], last: int) -> bool:
     if word.lower.endswith("ing"):  # "the man standing"
         return word.action
     if word.plural:
-        if before.plural or before.lower in _NUMBERS:
+        if before.plural or before.lower in _NUMBERS or is_verb(tokens, last - 1):
             return False
         return word.action or _is_singular_subject(tokens, last)  # "the dog leaps", "A man lounges"
     if before.plural or before.lower in _PERSONS:  # "dogs wrestle"
