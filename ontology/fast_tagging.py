@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .network import NotKnown, hash_lemma_index, network_of
-from .tagging import PipeTagger, Tagged, batches, lemma_as_plural, shrink_caches
+from .tagging import BATCH_CHARACTERS, PipeTagger, Tagged, batches, lemma_as_plural, shrink_caches
 from .tokenizing import Vocabulary
 from .windows import Ints
 from .word import Word
@@ -72,6 +72,9 @@ class FastTagger:
     def tag(self, texts: Sequence[str]) -> Iterator[Tagged]:
         """Tag texts, in order."""
         for batch in batches(texts):
+            if len(batch[0]) > BATCH_CHARACTERS:  # alone, and too long for one multiplication
+                yield from self.slow.tag(batch)
+                continue
             self.vocabulary.shrink()
             with self.nlp.memory_zone():
                 tagged, unsure = self._tag(batch)

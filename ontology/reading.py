@@ -66,7 +66,7 @@ class Reader:
         self, known: Callable[[str], bool] | None, as_plural: Callable[[str], str]
     ) -> None:
         self.curated, self.frames = curated_senses(), words("frame")
-        self.measures = words("measure")
+        self.measures, self.apart = words("measure"), words("apart")
         self.has_dictionary = known is not None
         self.known = cache(known or self.curated.__contains__)
         self.as_plural = cache(as_plural)
@@ -142,6 +142,10 @@ class Reader:
             for text in _spellings(before, end, hyphenated):
                 if text in self.curated or (free and self.known(text)):
                     return text, end
+        if starter.tagged_noun and starter.is_word and len(before) - hyphenated == 1:
+            joined = starter.lower + head  # "skate board"
+            if self.known(joined) and f"{starter.lower} {head}" not in self.apart:
+                return joined, joined
         return None
 
     def starts(self, tagged: Tagged, last: int) -> Iterator[tuple[int, bool]]:
@@ -220,8 +224,8 @@ def is_verb(tokens: Sequence[Word], last: int) -> bool:
     word, before = tokens[last], tokens[last - 1] if last else None
     if before is None or not before.tagged_noun:
         return False
-    if word.lower.endswith("ing"):  # "the man standing"
-        return word.action
+    if word.lower.endswith("ing"):  # "the man standing", "a man in a jacket skiing"
+        return word.action or (word.verb and _article(tokens, last) is not None)
     if word.plural:
         if before.plural or before.lower in _NUMBERS or is_verb(tokens, last - 1):
             return False
@@ -239,14 +243,14 @@ def is_bare_participle(tokens: Sequence[Word], i: int) -> bool:
 
 
 def _lacks_verb(tokens: Sequence[Word], last: int) -> bool:
-    """Say whether a plural noun comes before, and an adverbial after, with no verb anywhere."""
+    """Say whether several things come before, and an adverbial after, with no verb anywhere."""
     after = tokens[last + 1].pos if last + 1 < len(tokens) else "PUNCT"
     if after not in _AFTER_VERB or any(t.tag in _FINITE for t in tokens):
         return False
     article = _article(tokens, last)
     if article is not None and not (article and tokens[article - 1].pos == "CCONJ"):
         return False  # "on a side walk"; but "a man and a dog play"
-    return any(t.plural for t in tokens[:last])
+    return any(t.plural or t.lower == "and" for t in tokens[:last])
 
 
 def _is_singular_subject(tokens: Sequence[Word], last: int) -> bool:

@@ -25,6 +25,9 @@ LEMMAS = [
     ("a man riding horses", ["man", "horse"]),
     ("orange juice and an orange", ["orange juice", "orange"]),
     ("a stop sign and two traffic lights", ["stop sign", "traffic light"]),
+    ("skate boards and a sail boat near a lamp post", ["skateboard", "sailboat", "lamppost"]),
+    ("a sports team in a leather jacket", ["sports team", "leather jacket"]),
+    ("a couple dogs and a group photo", ["couple", "dog", "group photo"]),
     ("", []),
     ("!!! ... 123", []),
 ]
@@ -51,7 +54,8 @@ NO_NOUNS = [  # the lemmas in full: what is a verb or an adjective is not among 
     ("Blurry photograph of a tattooed performer", ["photograph", "performer"]),
     ("a young man in a navy blue suit", ["man", "suit"]),
     ("a salmon colored bikini", ["bikini"]),
-    ("a person on a side walk near a fruit stand", ["person", "side walk", "fruit stand"]),
+    ("a man in a blue jacket skiing", ["man", "jacket"]),
+    ("a person on a side walk near a fruit stand", ["person", "sidewalk", "fruit stand"]),
     ("a boy in a school uniform and a tie", ["boy", "school uniform", "tie"]),
 ]
 
