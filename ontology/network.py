@@ -75,7 +75,9 @@ def network_of(nlp: Language) -> Network:
         columns=list(embedding.layers[0].attrs["columns"]),
         embedding=embedding,
         width=tok2vec.model.get_dim("nO"),
-        windows=WindowNetwork(layers, softmax.get_param("W"), softmax.get_param("b")),
+        windows=WindowNetwork(
+            layers, softmax.get_param("W"), softmax.get_param("b"), tok2vec.model.ops.gemm
+        ),
         labels=tagger.labels,
         triggers=_triggers(nlp, ruler.patterns),
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,14 @@ _EPSILON = 1e-8  # as thinc's layer norm
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+
+
+class Gemm(Protocol):
+    """As thinc's ``Ops.gemm``."""
+
+    def __call__(self, x: Floats, y: Floats, *, out: Floats | None = None) -> Floats:
+        """Multiply two matrices."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +53,17 @@ class Layer:
 
 
 class WindowNetwork:
-    """Tags words by the vectors of their types."""
+    """Tags words by the vectors of their types.
 
-    def __init__(self, layers: Sequence[Layer], weight_TD: Floats, bias_T: Floats) -> None:
+    Args:
+        gemm: multiplies matrices, on one thread: numpy's would keep every core busy with waiting.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], weight_TD: Floats, bias_T: Floats, gemm: Gemm
+    ) -> None:
         self.layers, self.weight_DT = layers, np.ascontiguousarray(weight_TD.T)
-        self.bias_T = bias_T
+        self.bias_T, self.gemm = bias_T, gemm
         width = len(weight_TD[0])
         self._windows = np.zeros((_ROWS, 3, width), np.float32)
         self._pieces = np.empty((_ROWS, len(layers[0].bias_O)), np.float32)
@@ -85,7 +100,7 @@ class WindowNetwork:
         for start in range(0, len(windows_N3), _ROWS):
             some = windows_N3[start : start + _ROWS]
             np.take(vectors_ND, some, axis=0, out=self._windows[: len(some)], mode="clip")
-            np.matmul(self._windows.reshape(_ROWS, -1), layer.weight_IO, out=self._pieces)
+            self.gemm(self._windows.reshape(_ROWS, -1), layer.weight_IO, out=self._pieces)
             out_ND[start : start + len(some)] = self._finish(layer)[: len(some)]
         return out_ND
 
@@ -107,7 +122,7 @@ class WindowNetwork:
         for start in range(0, len(vectors_ND), _ROWS):
             some = vectors_ND[start : start + _ROWS]
             words_ND[: len(some)] = some
-            scores_NT = words_ND @ self.weight_DT + self.bias_T
+            scores_NT = self.gemm(words_ND, self.weight_DT) + self.bias_T
             tags[start : start + len(some)] = scores_NT.argmax(axis=1)[: len(some)]
         return tags
 
