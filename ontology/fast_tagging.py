@@ -109,7 +109,9 @@ class FastTagger:
         self._read = np.concatenate([self._read, blank])
         numbers = self._read[words, tags]
         if len(new := np.flatnonzero(numbers < 0)):
-            pairs = np.unique(np.stack([words[new], tags[new]], axis=1), axis=0)
+            pairs = self._triggers_last(
+                np.unique(np.stack([words[new], tags[new]], axis=1), axis=0)
+            )
             self._read[pairs[:, 0], pairs[:, 1]] = np.arange(len(pairs)) + len(self._words)
             self._words += self._read_words(pairs)
             numbers = self._read[words, tags]
@@ -122,18 +124,26 @@ class FastTagger:
         labels = len(self.network.labels)
         self._read = np.empty((0, labels), np.int32)
 
-    def _read_words(self, pairs: Ints) -> list[Word]:
-        """Have the attribute ruler and the lemmatizer read words with their tags.
+    def _triggers_last(self, pairs: Ints) -> Ints:
+        return pairs[np.argsort(self._is_trigger(pairs[:, 0]), kind="stable")]
 
-        Beside each other in one document: no rule over several words begins at any of them, or
-        their captions are tagged by ``nlp.pipe`` anyway.
-        """
+    def _is_trigger(self, words: Ints) -> npt.NDArray[np.bool_]:
+        return np.frombuffer(bytes(self.vocabulary.triggers), bool)[words]
+
+    def _read_words(self, pairs: Ints) -> list[Word]:
+        """Read words with their tags; triggers come last, each alone: no rule reaches beyond it."""
+        together = len(pairs) - int(self._is_trigger(pairs[:, 0]).sum())
+        documents = [pairs[:together], *(pairs[i : i + 1] for i in range(together, len(pairs)))]
+        return [word for some in documents for word in self._read_document(some)]
+
+    def _read_document(self, pairs: Ints) -> list[Word]:
+        """Have the attribute ruler and the lemmatizer read words with their tags, in a row."""
         from spacy.tokens import Doc
 
         texts = [self.vocabulary.words[word] for word in pairs[:, 0].tolist()]
         labels = [self.network.labels[tag] for tag in pairs[:, 1].tolist()]
         doc = Doc(self.nlp.vocab, words=texts, spaces=[True] * len(texts), tags=labels)
-        for pipe in self._rest:
+        for pipe in self._rest if texts else ():
             doc = pipe(doc)
         return [
             Word.read(text, label, token.pos_, token.lemma_)
@@ -141,9 +151,8 @@ class FastTagger:
         ]
 
     def _unsure(self, words: Ints, lengths: Ints) -> list[int]:
-        triggers = np.frombuffer(bytes(self.vocabulary.triggers), bool)[words]
         texts = np.repeat(np.arange(len(lengths)), lengths)
-        return np.unique(texts[triggers]).tolist()
+        return np.unique(texts[self._is_trigger(words)]).tolist()
 
 
 def _said(tagged: Iterator[Tagged]) -> list[Any]:

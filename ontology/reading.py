@@ -19,6 +19,7 @@ from .tagging import Tagged
 from .word import Word
 
 MAX_WORDS = 4  # of a compound
+_NEAR = 40  # words: so far goes what is taken for the sentence
 _SINGULAR = frozenset(("a", "an", "another", "one", "each", "every"))
 _PERSONS = frozenset(
     ("man", "woman", "boy", "girl", "child", "kid", "person", "guy", "lady", "people")
@@ -245,12 +246,13 @@ def is_bare_participle(tokens: Sequence[Word], i: int) -> bool:
 def _lacks_verb(tokens: Sequence[Word], last: int) -> bool:
     """Say whether several things come before, and an adverbial after, with no verb anywhere."""
     after = tokens[last + 1].pos if last + 1 < len(tokens) else "PUNCT"
-    if after not in _AFTER_VERB or any(t.tag in _FINITE for t in tokens):
+    near = tokens[max(0, last - _NEAR) : last + _NEAR]
+    if after not in _AFTER_VERB or any(t.tag in _FINITE for t in near):
         return False
     article = _article(tokens, last)
     if article is not None and not (article and tokens[article - 1].pos == "CCONJ"):
         return False  # "on a side walk"; but "a man and a dog play"
-    return any(t.plural or t.lower == "and" for t in tokens[:last])
+    return any(t.plural or t.lower == "and" for t in tokens[max(0, last - _NEAR) : last])
 
 
 def _is_singular_subject(tokens: Sequence[Word], last: int) -> bool:
@@ -259,15 +261,15 @@ def _is_singular_subject(tokens: Sequence[Word], last: int) -> bool:
     if article is None:
         return False
     begins = article == 0 or tokens[article - 1].pos in _BEFORE_CLAUSE
-    return begins or not any(t.tag in _FINITE for t in tokens[:article])
+    return begins or not any(t.tag in _FINITE for t in tokens[max(0, last - _NEAR) : article])
 
 
 def _article(tokens: Sequence[Word], last: int) -> int | None:
     """Find the singular article of the nouns that end before a word, and of their adjectives."""
-    i = last - 1
-    while i >= 0 and (tokens[i].tagged_noun or tokens[i].pos == "ADJ" or tokens[i].plain):
+    i, end = last - 1, max(-1, last - _NEAR)
+    while i > end and (tokens[i].tagged_noun or tokens[i].pos == "ADJ" or tokens[i].plain):
         i -= 1
-    return i if i >= 0 and tokens[i].lower in _SINGULAR else None
+    return i if i > end and tokens[i].lower in _SINGULAR else None
 
 
 def _spellings(before: list[str], end: str, hyphenated: bool) -> Iterator[str]:

@@ -47,7 +47,8 @@ class Word:
         lower = text.lower()
         lemma = lemma.lower() or lower
         base = lemma if tag in _PLURALS else lower
-        is_word, tagged_noun, form = bool(_WORD.match(text)), pos in _NOUNS, forms().get(lower)
+        tagged_noun = pos in _NOUNS if pos else tag.startswith("NN")
+        is_word, form = bool(_WORD.match(text)), forms().get(lower)
         return cls(
             text=text,
             lower=lower,

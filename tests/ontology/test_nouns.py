@@ -182,6 +182,11 @@ def test_a_hundred_thousand_characters(parser, wordnet):
     assert (row["start"], row["end"]) == (0, 120_000)
 
 
+def test_long_runs_of_nouns_take_no_longer_each(parser, wordnet):
+    found = find_nouns(parser, [0], ["dog stand dogs " * 7000], known=wordnet.knows)
+    assert found.num_rows >= 7000
+
+
 @pytest.mark.parametrize("caption", ["", "   ", "\x1b[31m\x00", "<br><br>", "\u200b\n", "!?"])
 def test_nothing_is_left(parser, wordnet, caption):
     assert find_nouns(parser, [0], [caption], known=wordnet.knows).num_rows == 0
