@@ -28,6 +28,7 @@ TEXTS = [
     "a dog\u00a0and a\u3000cat",
     "he 's gonna let 's got ta c'm on y' all ai n't it",  # rules over two words
     "smile : - ) at 5 a.m. or 5 a .m. , o.O and and / or w/o",  # exceptions of several words
+    "a dog--:( ( and a cat--:) )",  # ":((" is one, so that ":(" is not
     "e . g. a U.S. flag (can't) \"don't\" he'll've",
     "A MAN AND A WOMAN ON A BENCH",
     "ice-cream, T-shirts & rock-'n'-roll -- 3/4 of it costs $5.99!?",
