@@ -195,13 +195,13 @@ def test_a_new_rule_over_two_words_is_obeyed(nlp):
 
 def test_rules_over_two_words_do_not_reach_other_captions(nlp):
     nlp.get_pipe("attribute_ruler").add(
-        [[{"LOWER": "guide"}, {"LOWER": "dog"}]], {"LEMMA": "helper"}, index=1
+        [[{"LOWER": "zinc"}, {"LOWER": "walrus"}]], {"LEMMA": "helper"}, index=1
     )
     tagger = FastTagger.of(nlp)
     assert tagger is not None
-    texts = ["guide dog", "the dog", "a dog"]  # "guide" and "dog" are met one after the other
+    texts = ["a zinc walrus", "a walrus"]  # both words are met one after the other
     assert said(tagger, texts) == said(tagger.slow, texts)
-    assert [t.words[-1].lemma for t in tagger.tag(texts)] == ["helper", "dog", "dog"]
+    assert [t.words[-1].lemma for t in tagger.tag(texts)] == ["helper", "walrus"]
 
 
 def test_a_network_that_computes_something_else_is_left_to_spacy(nlp, monkeypatch):
