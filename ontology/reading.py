@@ -125,7 +125,7 @@ class Reader:
                 longest = Phrase(first, *compound)
             if run == _next_word(tokens, first) and self.is_modifier(tokens, first, last):
                 run = first
-        if longest:
+        if longest := longest or self.over_spaced_hyphen(tagged, last, head):
             return longest
         if is_verb(tokens, last):
             return None
@@ -148,6 +148,15 @@ class Reader:
             if self.known(joined) and f"{starter.lower} {head}" not in self.apart:
                 return joined, joined
         return None
+
+    def over_spaced_hyphen(self, tagged: Tagged, last: int, head: str) -> Phrase | None:
+        """Read "t - shirt", as tokenised captions have it, where the dictionary has a hyphen."""
+        tokens, _, spaced = tagged
+        if last < 2 or not (tokens[last - 1].hyphen and spaced[last - 1] and spaced[last - 2]):
+            return None
+        text = f"{tokens[last - 2].lower}-{head}"
+        known = text in self.curated or text in self.frames or self.known(text)
+        return Phrase(last - 2, text, head) if known else None
 
     def starts(self, tagged: Tagged, last: int) -> Iterator[tuple[int, bool]]:
         """Walk left over the words a compound may start with; tell of hyphens passed."""

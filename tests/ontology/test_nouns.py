@@ -19,6 +19,7 @@ LEMMAS = [
     ("A Man and a Woman Sitting On A Bench With Their Dogs .", ["man", "woman", "bench", "dog"]),
     ("A Frisbee flies over the Golden Gate Bridge", ["frisbee", "golden gate bridge"]),
     ("T-shirt and ice-cream", ["t-shirt", "ice cream"]),
+    ("a man in a black t - shirt", ["man", "t-shirt"]),
     ("a man's hat", ["man", "hat"]),
     ("a tan dog in a yellow jacket", ["dog", "jacket"]),
     ("the park bench near a dirt bike rider", ["park bench", "dirt bike rider"]),
@@ -86,6 +87,7 @@ ROLES = [
     ("a view of the city in the background", {"view": "frame", "background": "frame"}),
     ("a row of cars", {"row": "frame", "car": "noun"}),
     ("a picture frame", {"picture frame": "noun"}),
+    ("a close - up of a cat", {"close-up": "frame", "cat": "noun"}),
     ("a close up of a cat", {"close": "frame", "cat": "noun"}),
 ]
 
