@@ -66,8 +66,15 @@ def curated_labels() -> dict[str, str]:
 
 
 @functools.cache
+def noun_rules_fingerprint() -> str:
+    """Hash of what decides which nouns are found: of ``senses.tsv`` that a noun is listed."""
+    texts = [(_FOLDER / name).read_text(encoding="utf-8") for name in ("words.tsv", "forms.tsv")]
+    return hash_strings([str(RULES_VERSION), *texts, *sorted(curated_senses())])
+
+
+@functools.cache
 def tables_fingerprint() -> str:
-    """Hash of all curated tables and the rules' version, for the identity of what they decide."""
+    """Hash of all tables that decide what a caption's nouns mean, and the rules' version."""
     texts = [(_FOLDER / name).read_text(encoding="utf-8") for name in _FILES]
     return hash_strings([str(RULES_VERSION), *texts])
 

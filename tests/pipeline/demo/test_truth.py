@@ -52,7 +52,7 @@ class Copy:
             lemma = noun["noun"].lower()
             found = {"pair": pair, "start": noun["start"], "end": noun["end"], "lemma": lemma}
             surface = caption["caption"][noun["start"] : noun["end"]]
-            more = {"surface": surface, "head": lemma.split()[-1], "tag": "NN"}
+            more = {"surface": surface, "head": lemma.split()[-1], "tag": "NN", "role": "noun"}
             self.nouns.append({**found, **more, "synset": noun["synset"]})
 
     def write(self, root: Path) -> Path:
