@@ -47,20 +47,32 @@ def all_captions(limit: int | None = None) -> tuple[list[str], str]:
 
 def shared_captions() -> Iterator[str]:
     """Yield the captions of every caption file of ``../shared``."""
+    return (caption for _, _, caption in keyed_captions())
+
+
+def keyed_captions() -> Iterator[tuple[str, str, str]]:
+    """Yield (file, key, caption) of every caption file of ``../shared``.
+
+    The key is the line, from 1 and without a header; of COCO's json, ``image:annotation``.
+    """
     folder = SHARED / "captions"
     for path in sorted(folder.glob("captions_*.json")):
-        yield from (a["caption"] for a in json.loads(path.read_text("utf-8"))["annotations"])
+        for a in json.loads(path.read_text("utf-8"))["annotations"]:
+            yield path.name, f"{a['image_id']}:{a['id']}", a["caption"]
     for path in sorted(folder.glob("*_caps*.txt")):
-        yield from path.read_text("utf-8").splitlines()
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            yield path.name, str(number), line
     for path in sorted(folder.glob("*GCC*.tsv")):
-        yield from (line.partition("\t")[0] for line in path.read_text("utf-8").splitlines())
-    for path, column in (
-        (folder / "coco_negclip_valid.tsv", "title"),
-        (SHARED / "flickr8k/captions_all.tsv", "caption"),
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            yield path.name, str(number), line.partition("\t")[0]
+    for name, column in (
+        ("captions/coco_negclip_valid.tsv", "title"),
+        ("flickr8k/captions_all.tsv", "caption"),
     ):
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                yield from (row[column] for row in csv.DictReader(file, delimiter="\t"))
+        if (SHARED / name).is_file():
+            with (SHARED / name).open(encoding="utf-8", newline="") as file:
+                for number, row in enumerate(csv.DictReader(file, delimiter="\t"), 1):
+                    yield name.removeprefix("captions/"), str(number), row[column]
 
 
 def _made_up(count: int) -> list[str]:

@@ -28,8 +28,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from captions import SHARED, shared_captions
+from captions import SHARED, keyed_captions, shared_captions
 from measure import compare, median_cpu, print_heading, print_table, ratio
 
 from tonics.ontology.nouns import find_nouns, load_parser
@@ -81,6 +82,7 @@ def main() -> None:
     else:
         print(f"no {args.lvis}: nothing is said of LVIS (name the file with --lvis)\n")
     report_labelled(wordnet, deciders, args.errors)
+    report_read(wordnet, args.parser, args.errors)
 
 
 def make_deciders(wordnet: WordNet) -> dict[str, Decider]:
@@ -161,12 +163,55 @@ def report_labelled(wordnet: WordNet, deciders: dict[str, Decider], errors: bool
         items = list(_labelled_items(wordnet, rows, labeller))
         table.append(_row(f"{labeller} labeller", items, deciders))
     print_table(["labelled occurrences", "n", *deciders], table)
-    nothing = [row for row in same if row["first"] == "-"]
-    out = sum(decide(wordnet, r["lemma"], r["head"]).confidence < CONFIDENT for r in nothing)
-    print(f"of {len(nothing)} that name nothing in the scene, {out} are kept out of the objects\n")
     report_confidence(wordnet, "agreed occurrences", agreed)
     if errors:
         _print_errors(wordnet, "labelled occurrences", agreed)
+
+
+def report_read(wordnet: WordNet, parser: str, errors: bool) -> None:
+    """Print accuracy on the labelled occurrences as the whole of it reads their captions.
+
+    The noun that is found there may be another (a longer compound, none at all, a word that
+    measures); what names nothing is right where nothing confident is found.
+    """
+    texts = {(file, key): text for file, key, text in keyed_captions()}
+    rows = [r for r in read_labelled(_LABELLED) if r["first"] == r["second"]]
+    if not texts:
+        return
+    captions = [texts[r["file"], r["key"]] for r in rows]
+    nouns = find_nouns(load_parser(parser), range(len(rows)), captions, known=wordnet.knows)
+    found: dict[int, list[dict[str, Any]]] = {}
+    for noun in nouns.to_pylist():
+        found.setdefault(noun["pair"], []).append(noun)
+    counts: dict[str, list[bool]] = {"thing": [], "confident thing": [], "nothing": []}
+    for number, row in enumerate(rows):
+        sense = _sense_at(wordnet, found.get(number, []), int(row["start"]), int(row["end"]))
+        sure = sense is not None and sense.confidence >= CONFIDENT
+        right = (
+            not sure
+            if row["first"] == "-"
+            else sense is not None and (sense.synset == wordnet.resolve(row["first"]))
+        )
+        counts["nothing" if row["first"] == "-" else "thing"].append(right)
+        if sure and row["first"] != "-":
+            counts["confident thing"].append(right)
+        if errors and not right:
+            print(f"  {row['noun']}: {row['first']}, read as {sense}")
+    table = [
+        [name, len(found), round(sum(found) / len(found), 3)] for name, found in counts.items()
+    ]
+    print_table(["labelled occurrences, their captions read anew", "n", "right"], table)
+
+
+def _sense_at(
+    wordnet: WordNet, nouns: Sequence[dict[str, Any]], start: int, end: int
+) -> Sense | None:
+    """Decide the noun that covers most of a span; None where there is none, or it is no thing."""
+    at = [n for n in nouns if n["start"] < end and n["end"] > start]
+    noun = max(at, key=lambda n: min(n["end"], end) - max(n["start"], start), default=None)
+    if noun is None or noun["role"] != "noun":
+        return None
+    return decide(wordnet, noun["lemma"], noun["head"])
 
 
 def report_confidence(wordnet: WordNet, title: str, items: Sequence[Item]) -> None:
