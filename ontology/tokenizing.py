@@ -43,7 +43,7 @@ class Vocabulary:
     """The pieces of text and the words met so far.
 
     Attributes:
-        words: the text of each word; number 0 is none. vectors: (types, D).
+        words: the text of each word; number 0 is none.
         triggers: for each word, whether a rule over several words may begin at it.
         generation: raised when all was forgotten, and numbers mean other words.
     """
@@ -51,13 +51,18 @@ class Vocabulary:
     def __init__(self, nlp: Language, network: Network) -> None:
         self.nlp, self.network, self.joints = nlp, network, Joints(nlp)
         self.generation = 0
+        self._room: Floats = np.zeros((1024, network.width), np.float32)  # kept: large and alike
         self._forget()
+
+    @property
+    def vectors(self) -> Floats:
+        """(types, D), a view; types 0 and 1, of no word, are zero."""
+        return self._room[: 2 * len(self.words)]
 
     def _forget(self) -> None:
         self.generation += 1
         self.words: list[str] = [""]
         self.triggers = bytearray(1)
-        self.vectors: Floats = np.zeros((2, self.network.width), np.float32)
         self._numbers: dict[tuple[str, int], int] = {}
         self._unembedded: list[np.ndarray[Any, Any]] = []
         self._pieces: dict[str, int] = {}
@@ -140,7 +145,10 @@ class Vocabulary:
         if "SPACY" in self.network.columns:
             spaced = self.network.columns.index("SPACY")
             features[:, spaced] = np.arange(len(features)) % 2
-        self.vectors = np.concatenate([self.vectors, self.network.embed(features)])
+        if (more := 2 * len(self.words) - len(self._room)) > 0:
+            more = max(more, len(self._room))
+            self._room = np.pad(self._room, ((0, more), (0, 0)))
+        self.vectors[-len(features) :] = self.network.embed(features)
         self._unembedded = []
 
     def _joined(self, cut: Sequence[Sequence[int]]) -> list[int]:
