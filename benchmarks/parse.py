@@ -37,9 +37,9 @@ from measure import (
     ratio,
 )
 
-from tonics.ontology.fast_tagging import FastTagger
 from tonics.ontology.nouns import find_nouns, load_parser
-from tonics.ontology.tagging import PipeTagger
+from tonics.ontology.parsing.fast_tagging import FastTagger
+from tonics.ontology.parsing.tagging import PipeTagger
 from tonics.ontology.wordnet import open_wordnet
 
 SHARD = 5000  # captions, as tonics.toml has it by default

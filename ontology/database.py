@@ -14,7 +14,13 @@ import pyarrow as pa
 
 from ..errors import writing_to
 from .connection import CATALOG, FORMAT
-from .duckfile import (
+from .questions import run_query
+from .reader import Ontology
+from .senses import CONFIDENT, unresolved
+from .tables import merged_synsets
+from .tree import build_graph, table_merges
+from .wordnet import WordNet
+from .writing.duckfile import (
     column,
     content_hash,
     count,
@@ -24,15 +30,9 @@ from .duckfile import (
     insert_rows,
     writing_database,
 )
-from .memberships import load_classes, load_memberships, load_synsets
-from .mentions import load_mentions, load_senses, load_words
-from .objects import choose_objects, load_cooccurrences, load_graph, load_objects
-from .questions import run_query
-from .reader import Ontology
-from .senses import CONFIDENT, unresolved
-from .tables import merged_synsets
-from .tree import build_graph, table_merges
-from .wordnet import WordNet
+from .writing.memberships import load_classes, load_memberships, load_synsets
+from .writing.mentions import load_mentions, load_senses, load_words
+from .writing.objects import choose_objects, load_cooccurrences, load_graph, load_objects
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

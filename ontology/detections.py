@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 
 from ..errors import writing_to
-from .duckfile import (
+from .labels import label_sense
+from .senses import CONFIDENT
+from .tree import Graph, build_graph, table_merges
+from .wordnet import WordNet
+from .writing.duckfile import (
     column,
     content_hash,
     count,
@@ -24,10 +28,6 @@ from .duckfile import (
     insert_rows,
     writing_database,
 )
-from .labels import label_sense
-from .senses import CONFIDENT
-from .tree import Graph, build_graph, table_merges
-from .wordnet import WordNet
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from .parser import load_parser, parser_fingerprint
-from .reading import Noun, Reader
-from .tagging import Tagger
+from .parsing.parser import load_parser, parser_fingerprint
+from .parsing.reading import Noun, Reader
+from .parsing.tagging import Tagger
 
 __all__ = ["NOUNS_SCHEMA", "count_known", "find_nouns", "load_parser", "parser_fingerprint"]
 

@@ -18,9 +18,9 @@ import pytest
 
 from tonics.errors import FormatError
 from tonics.ontology import Ontology
-from tonics.ontology.duckfile import STORAGE_VERSION
 from tonics.ontology.senses import CONFIDENT, decide
 from tonics.ontology.tables import merged_synsets
+from tonics.ontology.writing.duckfile import STORAGE_VERSION
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from spacy.lookups import Lookups
 from spacy.tokens import Doc
 
 from tonics.errors import InputError, MissingAsset
-from tonics.ontology import network, tagging, tokenizing
-from tonics.ontology.fast_tagging import PROBES, FastTagger
 from tonics.ontology.nouns import find_nouns
-from tonics.ontology.parser import load_parser, parser_fingerprint
-from tonics.ontology.tagging import PipeTagger
+from tonics.ontology.parsing import network, tagging, tokenizing
+from tonics.ontology.parsing.fast_tagging import PROBES, FastTagger
+from tonics.ontology.parsing.parser import load_parser, parser_fingerprint
+from tonics.ontology.parsing.tagging import PipeTagger
 
 TEXTS = [
     *PROBES,

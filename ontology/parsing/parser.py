@@ -6,9 +6,9 @@ import importlib.metadata
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..artifact import hash_json
-from ..errors import InputError, MissingAsset
-from .tables import noun_rules_fingerprint
+from ...artifact import hash_json
+from ...errors import InputError, MissingAsset
+from ..tables import noun_rules_fingerprint
 
 if TYPE_CHECKING:
     from spacy.language import Language

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from ..senses import CONFIDENT
+from ..tree import Graph, ObjectTree, cut_tree, only_children
 from .duckfile import column, insert, insert_rows
-from .senses import CONFIDENT
-from .tree import Graph, ObjectTree, cut_tree, only_children
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ..artifact import hash_json
-from ..errors import FormatError
+from ...artifact import hash_json
+from ...errors import FormatError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
+from ..tables import curated_senses, words
 from .mistagging import NUMBERS, PERSONS, is_bare_participle, is_verb
-from .tables import curated_senses, words
 from .tagging import Tagged
 from .word import Word
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from ..senses import CONFIDENT, decide
+from ..wordnet import WordNet
 from .duckfile import insert, insert_parquet
-from .senses import CONFIDENT, decide
-from .wordnet import WordNet
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .tables import Form, forms, words
+from ..tables import Form, forms, words
 
 HYPHENS = frozenset("-‐‑–")  # noqa: RUF001
 _NOUNS = frozenset(("NOUN", "PROPN"))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from ..senses import CONFIDENT
+from ..tree import Graph, ObjectTree
 from .duckfile import insert
-from .senses import CONFIDENT
-from .tree import Graph, ObjectTree
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
