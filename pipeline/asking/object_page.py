@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _BELOW = 15  # shown of the objects below one
 _BESIDE = 5
 _WORDS = 8
+_SCORE = 0.5  # of a detection that counts: what a detector is surer of than not
 
 _SYNSET = "SELECT * FROM main.synsets WHERE synset = ?"
 _OBJECT = "SELECT * FROM main.objects WHERE object = ?"
@@ -21,7 +22,8 @@ _CHILDREN = (
 )
 _DETECTED = (
     "WITH named AS (SELECT image FROM main.synset_images WHERE synset = $synset), "
-    "shown AS (SELECT DISTINCT image FROM detections.images_showing($synset)) "
+    "shown AS (SELECT DISTINCT image FROM detections.images_showing($synset) "
+    f"WHERE score >= {_SCORE}) "
     "SELECT (SELECT count(*) FROM named) AS named, (SELECT count(*) FROM shown) AS shown, "
     "(SELECT count(*) FROM named JOIN shown USING (image)) AS both"
 )
@@ -141,8 +143,9 @@ def _rule(row: dict[str, Any]) -> str:
 def _detected_lines(counts: dict[str, int] | None) -> list[str]:
     if counts is None:
         return []
-    line = f"detected in {counts['both']:,} of the {counts['named']:,} images whose captions name"
-    return [f"{line} it, and in {counts['shown'] - counts['both']:,} others"]
+    both, others = f"{counts['both']:,}", f"{counts['shown'] - counts['both']:,}"
+    line = f"detected in {both} of the {counts['named']:,} images whose captions name it"
+    return [f"{line}, and in {others} others (score >= {_SCORE})"]
 
 
 def _below_lines(below: list[dict[str, Any]]) -> list[str]:

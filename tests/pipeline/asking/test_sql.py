@@ -36,10 +36,10 @@ def detections(folder: Path) -> Path:
     with duckdb.connect() as con:
         con.execute(f"ATTACH '{file}' AS detections (STORAGE_VERSION 'v1.0.0')")
         con.execute("USE detections")
-        con.execute("CREATE TABLE main.seen AS SELECT range AS image FROM range(12)")
+        con.execute("CREATE TABLE main.seen AS SELECT range AS image, 0.9 AS score FROM range(12)")
         con.execute(
             "CREATE MACRO main.images_showing(name) AS TABLE "
-            "SELECT image FROM detections.main.seen WHERE name = 'dog.n.01'"
+            "SELECT image, score FROM detections.main.seen WHERE name = 'dog.n.01'"
         )
     return file
 
