@@ -59,13 +59,14 @@ CREATE MACRO main.pairs_of(name) AS TABLE
     WHERE p.pair IN (SELECT sp.pair FROM ontology.main.synset_pairs sp WHERE sp.synset = (SELECT ontology.main.synset_of(name)))
     ORDER BY p.pair;
 
--- Such captions with the first noun that speaks of it in [brackets].
+-- Such captions with the first noun that speaks of it in [brackets]; written for the rows that are asked for alone.
 CREATE MACRO main.captions_of(name) AS TABLE
-    SELECT p.pair, p.pair_key,
-           p.caption[:sp.start] || '[' || p.caption[sp.start + 1:sp."end"] || ']' || p.caption[sp."end" + 1:] AS caption
-    FROM ontology.main.pairs p JOIN ontology.main.synset_pairs sp ON sp.pair = p.pair
-    WHERE sp.synset = (SELECT ontology.main.synset_of(name))
-    ORDER BY p.pair;
+    SELECT q.pair, q.pair_key,
+           q.caption[:q.start] || '[' || q.caption[q.start + 1:q."end"] || ']' || q.caption[q."end" + 1:] AS caption
+    FROM (SELECT p.pair, p.pair_key, p.caption, sp.start, sp."end"
+          FROM ontology.main.pairs p JOIN ontology.main.synset_pairs sp ON sp.pair = p.pair
+          WHERE sp.synset = (SELECT ontology.main.synset_of(name))
+          ORDER BY p.pair) q;
 
 -- Images with such a caption, and in how many of their captions it is mentioned, by image number.
 CREATE MACRO main.images_of(name) AS TABLE
