@@ -39,7 +39,6 @@ from tonics.features import FeatureStore, Regions
 from tonics.features.grid import imagenet_vocabulary
 from tonics.features.regions import MAX_ATTRIBUTES
 from tonics.features.writer import write_index, write_shard
-from tonics.ontology.reader import run_query
 from tonics.ontology.wordnet import open_wordnet
 from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.graph import stages_of
@@ -193,10 +192,9 @@ def ask(file: Path, rounds: int) -> None:
 
 
 def _ask_anew(file: Path, sql: str) -> object:
-    """Ask as beside an ontology: this file is attached under its own name."""
-    for name in ("images_showing", "labels_of", "shown_in", "synsets", "labels"):
-        sql = sql.replace(f"FROM {name}", f"FROM detections.{name}")
-    return run_query(file, sql, attach={"detections": file})
+    """Ask with a connection of its own."""
+    with duckdb.connect(str(file), read_only=True) as con:
+        return con.execute(sql).fetchall()
 
 
 if __name__ == "__main__":
