@@ -174,11 +174,14 @@ def unresolved(wordnet: WordNet) -> list[str]:
 
 
 def _is_frame(wordnet: WordNet, curated: dict[str, str], lemma: str, head: str) -> bool:
-    """Say whether a noun frames the picture; a compound that is a thing itself does not."""
+    """Say whether a noun frames the picture; a compound that is a thing itself does not.
+
+    A word of the table that frames at times ("back") is told by ``find_nouns``, in its caption.
+    """
     frames = words("frame")
-    if lemma in frames:
-        return True
-    return head in frames and not (lemma in curated or wordnet.knows(lemma))
+    if lemma in frames or lemma in curated:
+        return lemma not in curated
+    return head in frames and head not in curated and not wordnet.knows(lemma)
 
 
 def _spelled(wordnet: WordNet, curated: dict[str, str], lemma: str, head: str) -> Sense | None:
@@ -202,7 +205,8 @@ def _known_sense(wordnet: WordNet, curated: dict[str, str], lemma: str) -> Sense
         base = wordnet.morphy(lemma)
         return _known_sense(wordnet, curated, base) if base and base != lemma else None
     if lemma in words("action"):
-        act = next((s for s in senses if wordnet.synset(s).lexname == "noun.act"), senses[0])
+        acts = [s for s in senses if wordnet.synset(s).lexname == "noun.act"] or [senses[0]]
+        act = next((s for s in acts if s.startswith(f"{lemma}.")), acts[0])
         return Sense(synset=act, method="action", confidence=_LEAST)
     if len(senses) == 1:
         sense = Sense(synset=senses[0], method="only", confidence=_ONLY)

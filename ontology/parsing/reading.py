@@ -15,7 +15,7 @@ from functools import cache
 from typing import NamedTuple
 
 from ..tables import curated_senses, words
-from .mistagging import NUMBERS, PERSONS, is_bare_participle, is_verb
+from .mistagging import FINITE, NUMBERS, PERSONS, ends_clause, is_bare_participle, is_verb
 from .tagging import Tagged
 from .word import Word
 
@@ -23,6 +23,7 @@ MAX_WORDS = 4  # of a compound
 _OF_A_KIND = frozenset(("colored", "coloured", "sized", "shaped"))
 # what may stand between "bunch of" and the noun it speaks of
 _WITHIN = frozenset(("DET", "ADJ", "NUM", "ADV", "PRON", "VERB", "CCONJ", "PART", "NOUN", "PROPN"))
+_POSSESSIVE = frozenset(("PRP$", "POS"))
 _AROUND_HYPHEN = re.compile(" [-‐‑–] ")  # noqa: RUF001
 
 
@@ -59,6 +60,8 @@ class Reader:
     ) -> None:
         self.curated, self.frames = curated_senses(), words("frame")
         self.measures, self.apart = words("measure"), words("apart")
+        self.worn = words("worn")
+        self.belonging = self.worn | words("part")
         self.has_dictionary = known is not None
         self.known = cache(known or self.curated.__contains__)
         self.as_plural = cache(as_plural)
@@ -117,11 +120,17 @@ class Reader:
             if run == _next_word(tokens, first) and self.is_modifier(tokens, first, last):
                 run = first
         if longest := longest or self.over_spaced_hyphen(tagged, last, head):
-            return longest
+            return None if ends_clause(tokens, last) else longest
         if is_verb(tokens, last):
             return None
+        if self.has_dictionary and not self.is_listed(head):  # "a cyclist airborne"
+            run = last
         parts = [t.lower for t in tokens[run:last] if not t.hyphen]
         return Phrase(run, " ".join([*parts, head]), head)
+
+    def is_listed(self, lemma: str) -> bool:
+        """Say whether anything is known of a word."""
+        return self.known(lemma) or lemma in self.curated or lemma in self.frames
 
     def in_dictionary(
         self, tokens: Sequence[Word], first: int, last: int, head: str, hyphenated: bool
@@ -135,9 +144,9 @@ class Reader:
                 if text in self.curated or (free and self.known(text)):
                     return text, end
         if starter.tagged_noun and starter.is_word and len(before) - hyphenated == 1:
-            joined = starter.lower + head  # "skate board"
-            if self.known(joined) and f"{starter.lower} {head}" not in self.apart:
-                return joined, joined
+            for joined in (starter.lower + head, f"{starter.lower}-{head}"):  # "skate board"
+                if self.known(joined) and f"{starter.lower} {head}" not in self.apart:
+                    return joined, joined
         return None
 
     def over_spaced_hyphen(self, tagged: Tagged, last: int, head: str) -> Phrase | None:
@@ -200,8 +209,21 @@ class Reader:
         if after and not itself and self.measures_next(tokens, last, head, after):
             return "measure"
         if lemma in self.frames or (head in self.frames and not itself):
-            return "frame"
+            return "noun" if self.belongs(tokens, last, phrase) else "frame"
         return "noun"
+
+    def belongs(self, tokens: Sequence[Word], last: int, phrase: Phrase) -> bool:
+        """Say whether a word that may frame is a thing: "her back", "a pink top", "tube tops"."""
+        first, lemma, head = phrase
+        if head not in self.belonging or (
+            last + 1 < len(tokens) and tokens[last + 1].lower == "of"
+        ):
+            return False
+        before = tokens[first - 1] if first else None
+        if before is not None and before.tag in _POSSESSIVE:
+            return True
+        worn = head in self.worn
+        return worn and (lemma != head or (before is not None and _describes(before)))
 
     def measures_next(
         self, tokens: Sequence[Word], last: int, head: str, after: tuple[int, str]
@@ -217,7 +239,11 @@ class Reader:
             between = tokens[last + 1 : first]
         else:
             return False
-        return all(word.pos in _WITHIN for word in between)
+        return all(word.pos in _WITHIN and word.tag not in FINITE for word in between)
+
+
+def _describes(word: Word) -> bool:
+    return word.pos == "ADJ" or word.plain
 
 
 def _spellings(before: list[str], end: str, hyphenated: bool) -> Iterator[str]:

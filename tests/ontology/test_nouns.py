@@ -211,3 +211,27 @@ def test_the_same_nouns_whatever_else_is_parsed_with_them(parser, wordnet):
         find_nouns(parser, [i], [c], known=wordnet.knows) for i, c in enumerate(captions)
     )
     assert together.equals(alone.combine_chunks())
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("A dog bites a stick .", ["dog", "stick"]),
+        ("the man in red watches", ["man"]),
+        ("another watches the game", ["game"]),
+        ("a man with two watches", ["man", "watch"]),
+        ("a cyclist airborne over a hill", ["cyclist", "hill"]),
+        ("a walkie talkie", ["walkie-talkie"]),
+        ("A girl in a pink top .", ["girl", "top"]),
+        ("woman in a tube top", ["woman", "tube top"]),
+        ("a dog on its back", ["dog", "back"]),
+        ("a dog with brown spots", ["dog", "spot"]),
+        ("a bird on top of the back of a bus", ["bird", "bus"]),
+        ("A couple kisses on the street", ["couple", "street"]),
+        ("The couple takes a hike", ["couple", "hike"]),
+        ("a couple of dogs", ["dog"]),
+    ],
+)
+def test_things_beside_verbs_and_frames(parser, wordnet, caption, expected):
+    found = find_nouns(parser, [0], [caption], known=wordnet.knows).to_pylist()
+    assert [r["lemma"] for r in found if r["role"] == "noun"] == expected

@@ -179,7 +179,8 @@ def test_curated_synsets_exist_under_their_own_name(wordnet):
 
 
 def test_tables_do_not_contradict():
-    assert not (words("frame") | words("action")) & set(curated_senses())
+    told = {"watch"} | words("part") | words("worn")  # by find_nouns, in their captions
+    assert (words("frame") | words("action")) & set(curated_senses()) == told
     assert not words("action") & words("frame")
     assert len(curated_senses()) >= 500
     assert all(form == form.lower() for form in forms())
