@@ -17,10 +17,10 @@ CREATE VIEW main.object_names AS
            o.subtree_pairs, o.subtree_images, s.definition
     FROM main.objects o JOIN main.synsets s USING (synset) LEFT JOIN main.objects p ON p.object = o.parent;
 
--- The objects that most images name by themselves.
+-- The objects that most images name, each by itself: neither what is below it nor kinds too rare to be objects.
 CREATE VIEW main.most_frequent AS
-    SELECT o.synset, o.own_images AS images, o.own_pairs AS pairs, s.definition
-    FROM main.objects o JOIN main.synsets s USING (synset) ORDER BY o.own_images DESC, o.synset;
+    SELECT o.synset, s.self_images AS images, s.self_pairs AS pairs, s.definition
+    FROM main.objects o JOIN main.synsets s USING (synset) ORDER BY s.self_images DESC, o.synset;
 
 -- The objects that fewest images name, with everything below them.
 CREATE VIEW main.least_frequent AS

@@ -201,13 +201,15 @@ class Ontology:
         return self._table(sql, params if isinstance(params, Mapping) else list(params))
 
     def _suggest(self, word: str) -> str:
+        """Name nouns that are spelled nearly so, if any are."""
+        given = word.split(".")[0].replace("_", " ").lower()
         near = self._rows(
             "SELECT lemma FROM main.senses WHERE synset IS NOT NULL GROUP BY lemma "
-            "ORDER BY damerau_levenshtein(lemma, lower($word)), sum(mentions) DESC, lemma LIMIT 3",
-            word=word.split(".")[0].replace("_", " "),
+            "HAVING damerau_levenshtein(lemma, $given) <= greatest(1, len($given) // 3) "
+            "ORDER BY damerau_levenshtein(lemma, $given), sum(mentions) DESC, lemma LIMIT 3",
+            given=given,
         )
-        listed = ", ".join(row[0] for row in near)
-        return f"did you mean {listed}?" if near else "the dataset has no nouns yet"
+        return f"did you mean {', '.join(row[0] for row in near)}?" if near else ""
 
     def _table(self, sql: str, values: Any = None) -> pa.Table:
         with self._con.cursor() as cursor:

@@ -142,7 +142,7 @@ CREATE TABLE main.cooccurrences (
 
 -- What the dataset is about, by WordNet's coarse classes of nouns.
 CREATE TABLE main.classes (
-    class    VARCHAR,   -- animal, artifact, person, ...: the lexname of a mentioned synset
+    class    VARCHAR,   -- animal, artifact, person, ...: the lexname of a mentioned synset; a topmost synset (person.n.01) is of the class it begins
     images   BIGINT,    -- images with a confident mention of that class
     pairs    BIGINT,    -- pairs with one
     foremost VARCHAR[]  -- its five synsets with the most images

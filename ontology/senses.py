@@ -6,6 +6,7 @@ Decided once per distinct noun, without its context, by the first rule that appl
 method        rule                                                                   confidence
 ============  =====================================================================  ===========
 ``frame``     a word that frames the picture ("front", "view"), or a bare colour     0, no synset
+``given``     the name of a synset stands for itself ("dog.n.01")                    1.0
 ``hint``      the sense that words in brackets speak of: "bow (ribbons)"             0.9
 ``curated``   the noun, or the whole compound, is in ``senses.tsv``                  1.0
 ``action``    what somebody does ("leap"): its first sense as an act                 0.4
@@ -72,6 +73,7 @@ _USED_BY_PEOPLE = frozenset(
     ("clothing.n.01", "container.n.01", "implement.n.01", "equipment.n.01", "conveyance.n.03",
      "furnishing.n.02")
 )  # fmt: skip
+_SYNSET = re.compile(r"\S+\.n\.\d+")
 _USED, _NAMESAKE, _COUNTED, _KINDS, _DERIVED, _RANK = 0.75, 1.5, 0.8, 0.5, 0.75, 0.2
 
 
@@ -115,6 +117,8 @@ def sense_of(noun: str) -> Sense:
         MissingAsset: there is no WordNet on this machine.
     """
     wordnet = open_wordnet()
+    if _SYNSET.fullmatch(noun.strip()) and (synset := wordnet.resolve(noun.strip())):
+        return Sense(synset=synset, method="given", confidence=_CURATED)
     name, _, hint = noun.replace("_", " ").partition("(")
     lemma, head = read_noun(wordnet, name)
     return _hinted(wordnet, lemma, hint) or decide(wordnet, lemma, head)

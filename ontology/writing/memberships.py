@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _FOREMOST = 5  # synsets listed for a class
+# WordNet's lexical file; of its topmost synsets, which have one of their own, the file they begin.
+_CLASS = "if(y.lexname = 'noun.Tops', split_part(y.synset, '.', 1), substr(y.lexname, 6))"
 
 
 def load_memberships(con: DuckDBPyConnection) -> None:
@@ -112,15 +114,15 @@ def load_classes(con: DuckDBPyConnection) -> None:
     con.execute(
         f"""
         WITH counted AS (
-            SELECT substr(y.lexname, 6) AS class, count(DISTINCT s.image) AS images,
+            SELECT {_CLASS} AS class, count(DISTINCT s.image) AS images,
                    count(DISTINCT s.pair) AS pairs
             FROM temp.said s JOIN temp.numbers n USING (number) JOIN synsets y USING (synset)
             GROUP BY class
         ), placed AS (
-            SELECT substr(lexname, 6) AS class, synset,
-                   row_number() OVER (PARTITION BY lexname
+            SELECT {_CLASS} AS class, synset,
+                   row_number() OVER (PARTITION BY class
                                       ORDER BY self_images DESC, synset) AS place
-            FROM synsets WHERE self_images > 0
+            FROM synsets y WHERE self_images > 0
         )
         INSERT INTO classes
         SELECT c.class, c.images, c.pairs,

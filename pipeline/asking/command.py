@@ -12,7 +12,7 @@ from ..dataset import Dataset
 from . import Format
 from .answers import print_answer, write_answer
 from .history import recall, remember
-from .opening import ontology_file, open_session
+from .opening import ontology_file, open_session, require_detections
 from .statements import Statement, split_statements, statement_at
 
 if TYPE_CHECKING:
@@ -47,9 +47,10 @@ def ask(dataset: Dataset, query: str | None, wanted: Wanted) -> None:
     elif query is None:
         text = sys.stdin.read()
         with _open(dataset, wanted) as session:
-            _ask_all(session, text, wanted)
+            _ask_all(dataset, session, text, wanted)
     else:
         remember(history_file(dataset), query.strip().rstrip(";"))
+        require_detections(dataset, query)
         with _open(dataset, wanted) as session, session.ask(query) as answer:
             show(answer, wanted)
 
@@ -79,7 +80,7 @@ def history_file(dataset: Dataset) -> Path:
     return dataset.state / "sql_history"
 
 
-def _ask_all(session: Session, text: str, wanted: Wanted) -> None:
+def _ask_all(dataset: Dataset, session: Session, text: str, wanted: Wanted) -> None:
     statements, rest = split_statements(text)
     if last := statement_at(text, len(text) - len(rest), len(text)):
         statements.append(last)
@@ -90,6 +91,7 @@ def _ask_all(session: Session, text: str, wanted: Wanted) -> None:
         if number > 1:
             print()
         try:
+            require_detections(dataset, statement.text)
             with session.ask(statement.text) as answer:
                 show(answer, wanted)
         except TonicsError as error:

@@ -25,7 +25,8 @@ _DETECTED = (
     "shown AS (SELECT DISTINCT image FROM detections.images_showing($synset) "
     f"WHERE score >= {_SCORE}) "
     "SELECT (SELECT count(*) FROM named) AS named, (SELECT count(*) FROM shown) AS shown, "
-    "(SELECT count(*) FROM named JOIN shown USING (image)) AS both"
+    "(SELECT count(*) FROM named JOIN shown USING (image)) AS both, "
+    "(SELECT count(*) FROM detections.labels_of($synset)) AS labels"
 )
 
 
@@ -143,6 +144,8 @@ def _rule(row: dict[str, Any]) -> str:
 def _detected_lines(counts: dict[str, int] | None) -> list[str]:
     if counts is None:
         return []
+    if not counts["labels"]:
+        return ["no label of a detector stands for it"]
     both, others = f"{counts['both']:,}", f"{counts['shown'] - counts['both']:,}"
     line = f"detected in {both} of the {counts['named']:,} images whose captions name it"
     return [f"{line}, and in {others} others (score >= {_SCORE})"]

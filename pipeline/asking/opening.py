@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -43,6 +44,18 @@ def open_session(dataset: Dataset, *, memory: str, timeout_s: float) -> Session:
 
     session = partial(Session, ontology_file(dataset), memory=memory, timeout_s=timeout_s)
     return _with_detections(dataset, session)
+
+
+def require_detections(dataset: Dataset, sql: str) -> None:
+    """Refuse a question about detections where there are none.
+
+    Raises:
+        StaleInput: they have not been made.
+    """
+    file = dataset.detections_file
+    if re.search(r"\bdetections\.", sql) and not file.exists():
+        do = "run 'tonics run detections' first"
+        raise StaleInput(file, "has not been made yet", do=do)
 
 
 def _with_detections(dataset: Dataset, opened: Callable[..., T]) -> T:

@@ -97,7 +97,7 @@ class Prompt:
             except EOFError:
                 print()
                 return None
-            text = f"{text}\n{line}" if text else line.lstrip()
+            text = f"{text}\n{line}" if text else _as_command(line.lstrip())
         return None if text.rstrip("; ") in (".quit", ".exit") else text
 
     def _commands(self, text: str) -> list[str]:
@@ -178,6 +178,12 @@ class Prompt:
         with self._session.ask(sql) as answer:
             rows = [row.values() for batch in answer for row in batch.to_pylist()]
         return [["" if cell is None else str(cell) for cell in row] for row in rows]
+
+
+def _as_command(line: str) -> str:
+    """Take the words that people leave with, or ask for help with, without their dot."""
+    word = line.rstrip("; ").lower()
+    return f".{word}" if word in ("quit", "exit", "help") else line
 
 
 def _schema_query(name: str) -> str:

@@ -204,6 +204,7 @@ def test_no_wordnet(monkeypatch, tmp_path):
         ("mouse", "mouse.n.04", "curated"),
         ("mouse (qzxv)", "mouse.n.04", "curated"),  # a hint that says nothing
         ("mouse (", "mouse.n.04", "curated"),
+        ("dog.n.01", "dog.n.01", "given"),
     ],
 )
 def test_words_in_brackets_choose_the_sense(name, synset, method):

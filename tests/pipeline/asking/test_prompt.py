@@ -92,6 +92,7 @@ def test_a_conversation(terminal: Terminal, copy: Path, run: Callable[..., objec
     terminal.type("SELECT 'not\n", until="\n    ...> ")
     terminal.interrupt()  # drops the line
     assert "42" in terminal.type("SELECT 42;\n")
+    assert ".tables" in terminal.type("help\n")
     os.write(terminal._master, b"\x04")
     assert terminal.close() == 0
     out = run("-C", copy, "sql", "--history").out

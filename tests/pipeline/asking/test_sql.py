@@ -41,6 +41,7 @@ def detections(folder: Path) -> Path:
             "CREATE MACRO main.images_showing(name) AS TABLE "
             "SELECT image, score FROM detections.main.seen WHERE name = 'dog.n.01'"
         )
+        con.execute("CREATE MACRO main.labels_of(name) AS TABLE SELECT 207 AS label, name")
     return file
 
 
@@ -191,6 +192,13 @@ def test_detections_are_joined(run: Run, copy: Path) -> None:
     out = run("-C", copy, "show", "object", "dog").out
     both = sum(image < 12 for image in dogs)
     assert f"detected in {both} of the 16 images whose captions name it, and in {12 - both}" in out
+
+
+def test_detections_that_were_not_made(run: Run, copy: Path) -> None:
+    (copy / "detections.duckdb").unlink()
+    done = run("-C", copy, "sql", "FROM detections.images_showing('dog')")
+    assert done.code == 2
+    assert "detections.duckdb: has not been made yet; run 'tonics run detections' first" in done.err
 
 
 def test_broken_detections_do_not_stop_a_question(run: Run, copy: Path) -> None:
