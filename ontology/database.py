@@ -39,9 +39,21 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "Ontology", "build_database", "run_query"]
 
-_SAID = ("images", "pairs", "mentions", "merged", "synsets", "hypernyms", "closure", "objects")
+IMAGE_COLUMNS = ("image", "image_id", "path", "width", "height")  # taken from images.parquet
+PAIR_COLUMNS = ("pair", "pair_key", "image", "caption", "split")  # and from pairs.parquet
+_SAID = (
+    "images",
+    "pairs",
+    "mentions",
+    "merged",
+    "synsets",
+    "hypernyms",
+    "closure",
+    "objects",
+    "senses",
+)
 _DERIVED = (  # by SQL alone from those
-    "senses", "words", "classes", "members", "cooccurrences", "synset_pairs", "synset_images",
+    "words", "classes", "members", "cooccurrences", "synset_pairs", "synset_images",
 )  # fmt: skip
 _SQL = Path(__file__).parent
 
@@ -107,13 +119,13 @@ def _load_inputs(con: DuckDBPyConnection, pairs: Path, images: Path) -> None:
     insert_parquet(
         con,
         [images],
-        "INSERT INTO images SELECT image, image_id, path, width, height FROM {} "
+        f"INSERT INTO images SELECT {', '.join(IMAGE_COLUMNS)} FROM {{}} "
         "WHERE content_hash <> '' ORDER BY image",
     )
     insert_parquet(
         con,
         [pairs],
-        "INSERT INTO pairs SELECT pair, pair_key, image, caption, split FROM {} "
+        f"INSERT INTO pairs SELECT {', '.join(PAIR_COLUMNS)} FROM {{}} "
         "WHERE split <> '' ORDER BY pair",  # without a split: withdrawn from the sources
     )
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FORMAT = "1"
 CATALOG = "detections"  # the macros name their tables by it
-_HASHED = ("feature_sets", "labels", "closure", "images", "detections")
+_HASHED = ("feature_sets", "merged", "labels", "closure", "images", "detections")
 _DERIVED = ("synsets", "seen", "words")  # from those: they say nothing more
 _CHUNK_ROWS = 20_000_000  # of `seen` before it is made distinct, sorted at a time
 _SCHEMA = Path(__file__).with_name("detections.sql")
@@ -114,6 +114,9 @@ def build_detections(
             "ORDER BY r.number, r.image, r.label"
         )
         merges = table_merges(wordnet)
+        rows = sorted(merges.items())
+        types = {"synset": pa.string(), "kept": pa.string()}
+        insert_rows(con, "INSERT INTO merged SELECT * FROM {}", rows, types)
         _load_labels(con, sets, wordnet, merges)
         graph = _load_closure(con, wordnet, merges)
         _load_seen(con)

@@ -44,6 +44,12 @@ CREATE TABLE main.synsets (
     regions  BIGINT    -- regions that show it or something below it
 );
 
+-- Synsets that WordNet keeps apart and photographs do not, as in ontology.duckdb.
+CREATE TABLE main.merged (
+    synset VARCHAR,  -- what it is called in WordNet
+    kept   VARCHAR   -- the synset that stands for both here
+);
+
 -- Which synset a word stands for here: as a label has it, else the synset with the most images that WordNet lists it under.
 CREATE TABLE main.words (
     word   VARCHAR,  -- lower case, with spaces

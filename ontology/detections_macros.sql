@@ -3,28 +3,29 @@
 
 -- The synset that a word or a synset's name stands for here; NULL when no label does.
 CREATE MACRO main.synset_of(name) AS coalesce(
-    (SELECT any_value(c.ancestor) FROM detections.main.closure c WHERE c.ancestor = name),
-    (SELECT w.synset FROM detections.main.words w WHERE w.word = lower(name)));
+    (SELECT any_value(_c.ancestor) FROM detections.main.closure _c WHERE _c.ancestor = name),
+    (SELECT _g.kept FROM detections.main.merged _g WHERE _g.synset = name),
+    (SELECT _w.synset FROM detections.main.words _w WHERE _w.word = lower(trim(replace(name, '_', ' ')))));
 
 -- Images that show it or anything below it, by image number; a row for each feature set.
 CREATE MACRO main.images_showing(name) AS TABLE
-    SELECT s.image, s.features, s.score, s.regions, s.area
-    FROM detections.main.seen s
-    WHERE s.synset = (SELECT detections.main.synset_of(name))
-    ORDER BY s.image, s.features;
+    SELECT _s.image, _s.features, _s.score, _s.regions, _s.area
+    FROM detections.main.seen _s
+    WHERE _s.synset = (SELECT detections.main.synset_of(name))
+    ORDER BY _s.image, _s.features;
 
 -- The labels that stand for it or for anything below it, the nearest first.
 CREATE MACRO main.labels_of(name) AS TABLE
-    SELECT l.features, l.label, l.name AS label_name, l.synset, c.distance, l.method, l.confidence, l.images, l.regions
-    FROM detections.main.closure c
-    JOIN detections.main.labels l ON l.synset = c.descendant
-    WHERE c.ancestor = (SELECT detections.main.synset_of(name))
-    ORDER BY c.distance, l.synset, l.features, l.label;
+    SELECT _l.features, _l.label, _l.name AS label_name, _l.synset, _c.distance, _l.method, _l.confidence, _l.images, _l.regions
+    FROM detections.main.closure _c
+    JOIN detections.main.labels _l ON _l.synset = _c.descendant
+    WHERE _c.ancestor = (SELECT detections.main.synset_of(name))
+    ORDER BY _c.distance, _l.synset, _l.features, _l.label;
 
 -- What was seen in an image, the surest first.
 CREATE MACRO main.shown_in(number) AS TABLE
-    SELECT d.features, l.name AS label_name, l.synset, d.regions, d.score, d.area
-    FROM detections.main.detections d
-    JOIN detections.main.labels l ON l.features = d.features AND l.label = d.label
-    WHERE d.image = number
-    ORDER BY d.features, d.score DESC, l.label;
+    SELECT _d.features, _l.name AS label_name, _l.synset, _d.regions, _d.score, _d.area
+    FROM detections.main.detections _d
+    JOIN detections.main.labels _l ON _l.features = _d.features AND _l.label = _d.label
+    WHERE _d.image = number
+    ORDER BY _d.features, _d.score DESC, _l.label;

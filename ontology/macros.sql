@@ -4,7 +4,8 @@
 -- names within a macro in the client's current database, so that these answer when the file is open as `ontology` (its own
 -- name) or attached so. The builder repeats each in the schema `here` with names of the current database, for a file
 -- that goes by another name: USE other; FROM here.pairs_of('dog'). Views work under any name.
--- The synset is looked up in a subquery of its own: then its value reaches the scans below and their zone maps.
+-- The synset is looked up in a subquery of its own: then its value reaches the scans below and their zone maps. Aliases
+-- begin with an underscore: an argument such as s.synset must mean the caller's s.
 
 -- What the dataset is about: coarse classes of what captions name, the most images first.
 CREATE VIEW main.about AS
@@ -48,73 +49,75 @@ CREATE VIEW main.confident_mentions AS
 
 -- The synset that a word or a synset's name stands for here; NULL when no caption mentions it.
 CREATE MACRO main.synset_of(name) AS coalesce(
-    (SELECT s.synset FROM ontology.main.synsets s WHERE s.synset = name),
-    (SELECT g.kept FROM ontology.main.merged g WHERE g.synset = name),
-    (SELECT w.synset FROM ontology.main.words w WHERE w.word = lower(name)));
+    (SELECT _s.synset FROM ontology.main.synsets _s WHERE _s.synset = name),
+    (SELECT _g.kept FROM ontology.main.merged _g WHERE _g.synset = name),
+    (SELECT _w.synset FROM ontology.main.words _w WHERE _w.word = lower(trim(replace(name, '_', ' ')))));
 
 -- Pairs whose captions mention it or anything below it, by pair number.
 CREATE MACRO main.pairs_of(name) AS TABLE
-    SELECT p.pair, p.pair_key, p.image, p.caption, p.split
-    FROM ontology.main.pairs p
-    WHERE p.pair IN (SELECT sp.pair FROM ontology.main.synset_pairs sp WHERE sp.synset = (SELECT ontology.main.synset_of(name)))
-    ORDER BY p.pair;
+    SELECT _p.pair, _p.pair_key, _p.image, _p.caption, _p.split
+    FROM ontology.main.pairs _p
+    WHERE _p.pair IN (SELECT _sp.pair FROM ontology.main.synset_pairs _sp WHERE _sp.synset = (SELECT ontology.main.synset_of(name)))
+    ORDER BY _p.pair;
 
 -- Such captions with the first noun that speaks of it in [brackets]; written for the rows that are asked for alone.
 CREATE MACRO main.captions_of(name) AS TABLE
-    SELECT q.pair, q.pair_key,
-           q.caption[:q.start] || '[' || q.caption[q.start + 1:q."end"] || ']' || q.caption[q."end" + 1:] AS caption
-    FROM (SELECT p.pair, p.pair_key, p.caption, sp.start, sp."end"
-          FROM ontology.main.pairs p JOIN ontology.main.synset_pairs sp ON sp.pair = p.pair
-          WHERE sp.synset = (SELECT ontology.main.synset_of(name))
-          ORDER BY p.pair) q;
+    SELECT _q.pair, _q.pair_key,
+           _q.caption[:_q.start] || '[' || _q.caption[_q.start + 1:_q."end"] || ']' || _q.caption[_q."end" + 1:] AS caption
+    FROM (SELECT _p.pair, _p.pair_key, _p.caption, _sp.start, _sp."end"
+          FROM ontology.main.pairs _p JOIN ontology.main.synset_pairs _sp ON _sp.pair = _p.pair
+          WHERE _sp.synset = (SELECT ontology.main.synset_of(name))
+          ORDER BY _p.pair) _q;
 
 -- Images with such a caption, and in how many of their captions it is mentioned, by image number.
 CREATE MACRO main.images_of(name) AS TABLE
-    SELECT i.image, i.image_id, i.path, i.width, i.height, si.pairs
-    FROM ontology.main.images i JOIN ontology.main.synset_images si ON si.image = i.image
-    WHERE si.synset = (SELECT ontology.main.synset_of(name))
-    ORDER BY i.image;
+    SELECT _i.image, _i.image_id, _i.path, _i.width, _i.height, _si.pairs
+    FROM ontology.main.images _i JOIN ontology.main.synset_images _si ON _si.image = _i.image
+    WHERE _si.synset = (SELECT ontology.main.synset_of(name))
+    ORDER BY _i.image;
 
 -- The synset and everything below it in the whole graph: pairs that mention just that, and with all below.
 CREATE MACRO main.subtree(name) AS TABLE
-    SELECT s.synset, c.distance, s.definition, o.object, s.self_pairs, s.subtree_pairs
-    FROM ontology.main.closure c
-    JOIN ontology.main.synsets s ON s.synset = c.descendant
-    LEFT JOIN ontology.main.objects o ON o.synset = s.synset
-    WHERE c.ancestor = (SELECT ontology.main.synset_of(name))
-    ORDER BY c.distance, s.synset;
+    SELECT _s.synset, _c.distance, _s.definition, _o.object, _s.self_pairs, _s.subtree_pairs
+    FROM ontology.main.closure _c
+    JOIN ontology.main.synsets _s ON _s.synset = _c.descendant
+    LEFT JOIN ontology.main.objects _o ON _o.synset = _s.synset
+    WHERE _c.ancestor = (SELECT ontology.main.synset_of(name))
+    ORDER BY _c.distance, _s.synset;
 
 -- The synset and everything above it in the whole graph, the nearest first.
 CREATE MACRO main.ancestors(name) AS TABLE
-    SELECT s.synset, c.distance, s.definition, o.object
-    FROM ontology.main.closure c
-    JOIN ontology.main.synsets s ON s.synset = c.ancestor
-    LEFT JOIN ontology.main.objects o ON o.synset = s.synset
-    WHERE c.descendant = (SELECT ontology.main.synset_of(name))
-    ORDER BY c.distance, s.synset;
+    SELECT _s.synset, _c.distance, _s.definition, _o.object
+    FROM ontology.main.closure _c
+    JOIN ontology.main.synsets _s ON _s.synset = _c.ancestor
+    LEFT JOIN ontology.main.objects _o ON _o.synset = _s.synset
+    WHERE _c.descendant = (SELECT ontology.main.synset_of(name))
+    ORDER BY _c.distance, _s.synset;
 
 -- The objects below it in the whole graph, the most images first.
 CREATE MACRO main.objects_under(name) AS TABLE
-    SELECT o.synset, s.subtree_images AS images, s.subtree_pairs AS pairs, s.self_images, c.distance, s.definition
-    FROM ontology.main.closure c
-    JOIN ontology.main.objects o ON o.synset = c.descendant
-    JOIN ontology.main.synsets s ON s.synset = c.descendant
-    WHERE c.ancestor = (SELECT ontology.main.synset_of(name)) AND c.distance > 0
-    ORDER BY s.subtree_images DESC, o.synset;
+    SELECT _o.synset, _s.subtree_images AS images, _s.subtree_pairs AS pairs, _s.self_images, _c.distance, _s.definition
+    FROM ontology.main.closure _c
+    JOIN ontology.main.objects _o ON _o.synset = _c.descendant
+    JOIN ontology.main.synsets _s ON _s.synset = _c.descendant
+    WHERE _c.ancestor = (SELECT ontology.main.synset_of(name)) AND _c.distance > 0
+    ORDER BY _s.subtree_images DESC, _o.synset;
 
--- What the captions of an object (with its subtree; objects only) name beside it; lift > 1: more often than by chance.
+-- What the captions of an object (with its subtree) name beside it; lift > 1: more often than by chance. Of a synset that is
+-- no object of its own: what stands beside the object it counts as.
 CREATE MACRO main.cooccurring(name) AS TABLE
-    SELECT b.synset, x.pairs,
-           round(x.pairs * (SELECT count(*) FROM ontology.main.pairs) / (a.subtree_pairs * b.own_pairs), 2) AS lift
-    FROM ontology.main.cooccurrences x
-    JOIN ontology.main.objects a ON a.object = x.object
-    JOIN ontology.main.objects b ON b.object = x.other
-    WHERE a.synset = (SELECT ontology.main.synset_of(name))
-    ORDER BY x.place;
+    SELECT _b.synset, _x.pairs,
+           round(_x.pairs * (SELECT count(*) FROM ontology.main.pairs) / (_a.subtree_pairs * _b.own_pairs), 2) AS lift
+    FROM ontology.main.cooccurrences _x
+    JOIN ontology.main.objects _a ON _a.object = _x.object
+    JOIN ontology.main.objects _b ON _b.object = _x.other
+    WHERE _a.object = (SELECT _s.object FROM ontology.main.synsets _s
+                       WHERE _s.synset = (SELECT ontology.main.synset_of(name)))
+    ORDER BY _x.place;
 
 -- How a noun, or any compound that ends in it, was decided.
 CREATE MACRO main.decided(noun) AS TABLE
-    SELECT n.lemma, n.synset, n.method, n.confidence, n.mentions, s.definition, n.alternatives
-    FROM ontology.main.senses n LEFT JOIN ontology.main.synsets s ON s.synset = n.synset
-    WHERE n.lemma = lower(noun) OR n.head = lower(noun)
-    ORDER BY n.lemma <> lower(noun), n.mentions DESC, n.lemma, n.synset;
+    SELECT _n.lemma, _n.synset, _n.method, _n.confidence, _n.mentions, _s.definition, _n.alternatives
+    FROM ontology.main.senses _n LEFT JOIN ontology.main.synsets _s ON _s.synset = _n.synset
+    WHERE _n.lemma = lower(noun) OR _n.head = lower(noun)
+    ORDER BY _n.lemma <> lower(noun), _n.mentions DESC, _n.lemma, _n.synset;

@@ -29,10 +29,11 @@ NOUNS_SCHEMA = pa.schema(
 )
 _TELL_EVERY = 1000  # captions
 _HEADLINE_WORDS, _HEADLINE_SHARE = 4, 0.7
-# Markup, terminal escapes, control characters and emoji are blanked, character for character,
-# before parsing: the spans stay those of the caption.
+_LETTER = re.compile(r"[^\W\d_]")
+# Markup, long runs of signs (tokenizing them takes time by their square), terminal escapes, control
+# characters and emoji are blanked, character for character: the spans stay those of the caption.
 _NOISE = re.compile(
-    r"<[^<>]{1,80}>|\x1b\[[0-9;?]{0,20}[A-Za-z]|"
+    r"</?[A-Za-z!][^<>]{0,79}>|[^\w\s]{9,}|\x1b\[[0-9;?]{0,20}[A-Za-z]|"
     "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202f\u2060-\u2069\ufe0f\ufeff"
     "\ud800-\udfff\u2600-\u27bf\U0001f000-\U0001faff\U000e0000-\U000e007f]"
 )
@@ -93,9 +94,9 @@ def clean(caption: str) -> str:
     ('a    dog    ', 'a dog on the beach', 'a dog', 'A dog')
     """
     text = _NOISE.sub(lambda match: " " * len(match[0]), caption)
-    lower = text.lower()
-    if text[:2] != lower[:2] and _is_capitalised(text) and len(lower) == len(text):
-        return lower
+    begin = _LETTER.search(text)
+    if begin and begin[0].isupper() and _is_capitalised(text) and len(text.lower()) == len(text):
+        return text.lower()
     return text
 
 

@@ -6,6 +6,7 @@ setting changed. A question runs in a thread of its own, so that Ctrl-C and the 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 RESULT_BYTES = 1 << 30
 _ALLOWED = ("SELECT", "EXPLAIN")
+_EXPLAIN = re.compile(r"\s*explain(\s+analyze)?(\s*\([^)]*\))?\s+", re.I)
 T = TypeVar("T")
 
 
@@ -180,6 +182,8 @@ def check_statement(sql: str) -> None:
     if kinds == ["MULTI"]:
         expected = "its values named: PIVOT ... ON column IN (...)"
         raise InputError("sql", "a PIVOT that would make a type", expected=expected)
+    if kinds == ["EXPLAIN"] and (explained := _EXPLAIN.sub("", sql, count=1)) != sql:
+        return check_statement(explained)
     if kinds[0] not in _ALLOWED:
         raise InputError(
             "sql", f"a {kinds[0]} statement", expected="a SELECT: the database is read-only here"

@@ -167,6 +167,7 @@ class Ontology:
         word = " ".join(name.split())
         if rows := self._rows(_SYNSET, name=word):
             return str(rows[0][0])
+        word = word.replace("_", " ")
         stands_for = [(str(synset), n) for synset, n in self._rows(_WORD, word=word)]
         listed = [synset for synset, _ in stands_for]
         if stands_for and stands_for[0][1]:

@@ -14,7 +14,8 @@ from ..artifact import hash_strings
 
 _FOLDER = Path(__file__).parent
 _FILES = ("senses.tsv", "words.tsv", "forms.tsv", "merges.tsv")
-RULES_VERSION = 2  # raised when a change in nouns.py or senses.py changes what is found or decided
+# Raised when nouns.py, parsing/, senses.py or lexicon.py come to find or decide something else.
+RULES_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ def merged_synsets() -> dict[str, tuple[str, str]]:
 
 @functools.cache
 def words(role: str) -> frozenset[str]:
-    """Return the words of one role of ``words.tsv``: ``frame``, ``adjective`` or ``action``."""
+    """Return the words of one role of ``words.tsv``, which says what the roles are."""
     return frozenset(word for word, its_role in _rows("words.tsv") if its_role == role)
 
 

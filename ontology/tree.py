@@ -76,15 +76,24 @@ class ObjectTree:
 
 
 def usable_merges(wordnet: WordNet, merges: Mapping[str, str]) -> dict[str, str]:
-    """Keep the merges that this WordNet knows, and that do not put a synset above itself."""
-    return {
-        synset: into
-        for synset, into in merges.items()
-        if wordnet.resolve(synset) == synset
-        and wordnet.resolve(into) == into
-        and synset not in wordnet.ancestors(into)
-        and into not in merges
-    }
+    """Keep the merges that this WordNet knows, and that put no synset above itself."""
+    usable: dict[str, str] = {}
+    for synset, into in sorted(merges.items()):
+        known = wordnet.resolve(synset) == synset and wordnet.resolve(into) == into
+        if known and into not in merges and not _closes_a_circle(wordnet, usable, synset, into):
+            usable[synset] = into
+    return usable
+
+
+def _closes_a_circle(wordnet: WordNet, merges: Mapping[str, str], synset: str, into: str) -> bool:
+    """Say whether what stands for a synset would lie below it, after the merges so far."""
+    above, todo = set(), [into]
+    while todo:
+        name = todo.pop()
+        if name not in above:
+            above.add(name)
+            todo += [merges.get(h, h) for h in wordnet.hypernyms(name)]
+    return synset in above
 
 
 def table_merges(wordnet: WordNet) -> dict[str, str]:

@@ -385,7 +385,12 @@ def sql(
         typer.Option(min=0, help="Rows a table shows; 0: all. 100 on a terminal, else all."),
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds before a question is stopped.")] = 60,
-    memory: Annotated[str, typer.Option(help="The most memory a question may take.")] = "2GB",
+    memory: Annotated[
+        str,
+        typer.Option(
+            help="What tables, joins and sorts may take; single huge strings are not counted."
+        ),
+    ] = "2GB",
     history: Annotated[bool, typer.Option("--history", help="Print what was asked.")] = False,
 ) -> None:
     """Ask the ontology questions in SQL, read-only.

@@ -164,5 +164,14 @@ def _triggers(nlp: Language, rules: Sequence[Mapping[str, Any]]) -> Matcher:
 def _patterns(rules: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
     for rule in rules:
         for pattern in rule["patterns"]:
-            if not any(token.get("DEP") for token in pattern):
+            if not any(_never_applies(token.get("DEP")) for token in pattern):
                 yield pattern
+
+
+def _never_applies(dependency: Any) -> bool:
+    """Say whether a rule asks for a dependency that a word without any, "", has not."""
+    if isinstance(dependency, Mapping) and len(dependency) == 1:
+        among = dependency.get("IN")
+        apart = dependency.get("NOT_IN", ())
+        return "" not in among if among is not None else "" in apart
+    return isinstance(dependency, str) and bool(dependency)

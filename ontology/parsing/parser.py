@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...artifact import hash_json
+from ...artifact import hash_bytes, hash_json
 from ...errors import InputError, MissingAsset
 from ..tables import noun_rules_fingerprint
 
@@ -66,6 +67,7 @@ def parser_fingerprint(name: str) -> dict[str, str]:
         "spacy": importlib.metadata.version("spacy"),
         "pipeline": f"{meta['lang']}_{meta['name']} {meta['version']}",
         "pipeline_meta": hash_json({k: v for k, v in meta.items() if k != "performance"}),
+        "pipeline_files": _hash_of_files(_folder(name)),
         "noun_rules": noun_rules_fingerprint(),
     }
 
@@ -86,16 +88,30 @@ def _check_components(name: str, nlp: Language) -> None:
 
 def _parser_meta(name: str) -> dict[str, Any]:
     """Read a pipeline's meta.json without loading its weights, where spaCy lets us."""
-    from pathlib import Path
-
     from spacy import util
 
     try:
-        if util.is_package(name):
-            return dict(util.get_model_meta(next(_data_folders(util.get_package_path(name)))))
-        return dict(util.get_model_meta(Path(name)))
-    except (OSError, StopIteration, ValueError):
+        return dict(util.get_model_meta(_folder(name)))
+    except (OSError, ValueError):
         return dict(_load(name).meta)
+
+
+def _folder(name: str) -> Path:
+    """Find the folder that holds a pipeline; one that is no pipeline is found out elsewhere."""
+    from spacy import util
+
+    if not util.is_package(name):
+        return Path(name)
+    package = Path(util.get_package_path(name))
+    return next(_data_folders(package), package)
+
+
+def _hash_of_files(folder: Path) -> str:
+    """Hash what the components that are used were made of, weights included."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    used = [path for path in files if path.relative_to(folder).parts[0] not in _UNNEEDED]
+    kept = [path for path in used if path.name != "meta.json" and path.suffix != ".pyc"]
+    return hash_json({str(p.relative_to(folder)): hash_bytes(p.read_bytes()) for p in kept})
 
 
 def _data_folders(package: Any) -> Iterator[Any]:

@@ -26,7 +26,7 @@ def load_memberships(con: DuckDBPyConnection) -> None:
     """Fill ``synset_pairs`` and ``synset_images``; needs ``mentions`` and ``closure``.
 
     Leaves the temporary tables ``numbers`` (synset, number) and ``said`` (pair, image, number,
-    span: the first confident mention of exactly that synset, packed as start << 24 | end).
+    span: the first confident mention of exactly that synset, packed as start << 32 | end).
     """
     con.execute(
         """
@@ -39,7 +39,7 @@ def load_memberships(con: DuckDBPyConnection) -> None:
         """
         CREATE TEMP TABLE said AS
         SELECT m.pair, any_value(p.image) AS image, n.number,
-               min((m.start::BIGINT << 24) | m."end") AS span
+               min((m.start::BIGINT << 32) | m."end") AS span
         FROM mentions m JOIN temp.numbers n USING (synset) JOIN pairs p USING (pair)
         WHERE m.confidence >= ?
         GROUP BY m.pair, n.number
@@ -63,7 +63,7 @@ def load_memberships(con: DuckDBPyConnection) -> None:
     con.execute(
         """
         INSERT INTO synset_pairs
-        SELECT n.synset, s.pair, (s.span >> 24)::INTEGER, (s.span & 16777215)::INTEGER, s.self
+        SELECT n.synset, s.pair, (s.span >> 32)::INTEGER, (s.span & 4294967295)::INTEGER, s.self
         FROM temp.spoken s JOIN temp.numbers n USING (number)
         ORDER BY s.number, s.pair
         """

@@ -35,7 +35,9 @@ def load_mentions(
     if nouns:
         columns = 'pair, start, "end", surface, lemma, head, role'
         insert_parquet(con, nouns, f"INSERT INTO temp.nouns SELECT {columns} FROM {{}}")
-    distinct = con.execute("SELECT DISTINCT lemma, head FROM temp.nouns ORDER BY ALL").fetchall()
+    distinct = con.execute(
+        "SELECT DISTINCT lemma, head FROM temp.nouns SEMI JOIN pairs USING (pair) ORDER BY ALL"
+    ).fetchall()
     _load_decisions(con, distinct, wordnet, merges)
     con.execute(
         """
@@ -69,8 +71,8 @@ def _load_decisions(
     senses = [decide(wordnet, lemma, head) for lemma, head in distinct]
     synsets = [merges.get(s.synset, s.synset) if s.synset else None for s in senses]
     alternatives = [
-        [name for name in wordnet.noun_synsets(lemma) if name not in (s.synset, synset)]
-        for (lemma, _), s, synset in zip(distinct, senses, synsets, strict=True)
+        _others(wordnet.noun_synsets(lemma), synset, merges)
+        for (lemma, _), synset in zip(distinct, synsets, strict=True)
     ]
     insert(
         con,
@@ -82,6 +84,12 @@ def _load_decisions(
         confidence=pa.array([s.confidence for s in senses], pa.float32()),
         alternatives=pa.array(alternatives, pa.list_(pa.string())),
     )
+
+
+def _others(senses: Sequence[str], taken: str | None, merges: Mapping[str, str]) -> list[str]:
+    """List the senses that were not taken, each by the name it has here."""
+    named = dict.fromkeys(merges.get(name, name) for name in senses)
+    return [name for name in named if name != taken]
 
 
 def load_senses(con: DuckDBPyConnection) -> None:

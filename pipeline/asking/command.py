@@ -12,7 +12,7 @@ from ..dataset import Dataset
 from . import Format
 from .answers import print_answer, write_answer
 from .history import recall, remember
-from .opening import ontology_file, open_session, require_detections
+from .opening import ontology_file, open_session, telling_of_detections
 from .statements import Statement, split_statements, statement_at
 
 if TYPE_CHECKING:
@@ -50,8 +50,11 @@ def ask(dataset: Dataset, query: str | None, wanted: Wanted) -> None:
             _ask_all(dataset, session, text, wanted)
     else:
         remember(history_file(dataset), query.strip().rstrip(";"))
-        require_detections(dataset, query)
-        with _open(dataset, wanted) as session, session.ask(query) as answer:
+        with (
+            telling_of_detections(dataset),
+            _open(dataset, wanted) as session,
+            session.ask(query) as answer,
+        ):
             show(answer, wanted)
 
 
@@ -91,8 +94,7 @@ def _ask_all(dataset: Dataset, session: Session, text: str, wanted: Wanted) -> N
         if number > 1:
             print()
         try:
-            require_detections(dataset, statement.text)
-            with session.ask(statement.text) as answer:
+            with telling_of_detections(dataset), session.ask(statement.text) as answer:
                 show(answer, wanted)
         except TonicsError as error:
             sys.stdout.flush()
@@ -126,12 +128,21 @@ def _check_target(dataset: Dataset, path: Path, *, force: bool) -> None:
         raise InputError(path, "not a file", do="name a file to write")
     if path.exists() and not force:
         raise InputError(path, "exists already", do="name another file, or add --force")
-    if path.exists() and path.is_relative_to(dataset.root) and _is_ours(dataset, path):
-        raise InputError(path, "a file of the dataset itself", do="name another file")
+    if path.is_relative_to(dataset.root) and _is_ours(dataset, path):
+        raise InputError(path, "a file of the dataset itself", do="name another place")
 
 
 def _is_ours(dataset: Dataset, path: Path) -> bool:
     first = path.relative_to(dataset.root).parts[0]
     tables = {dataset.images_file.name, dataset.pairs_file.name}
-    folders = {"features", "nouns", "embeddings", "evaluation", "plans", "runs", "rejected"}
+    folders = {
+        "features",
+        "nouns",
+        "embeddings",
+        "evaluation",
+        "plans",
+        "runs",
+        "rejected",
+        "shards",
+    }
     return first in tables | folders | {".tonics", "tonics.toml"} or path.suffix == ".duckdb"

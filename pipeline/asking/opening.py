@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ...errors import StaleInput, TonicsError
+from ...errors import InputError, StaleInput, TonicsError
 from ..dataset import Dataset
 
 if TYPE_CHECKING:
@@ -46,16 +47,21 @@ def open_session(dataset: Dataset, *, memory: str, timeout_s: float) -> Session:
     return _with_detections(dataset, session)
 
 
-def require_detections(dataset: Dataset, sql: str) -> None:
-    """Refuse a question about detections where there are none.
+@contextlib.contextmanager
+def telling_of_detections(dataset: Dataset) -> Iterator[None]:
+    """Say of a question that fails on detections that there are none, and what makes them.
 
     Raises:
-        StaleInput: they have not been made.
+        StaleInput: in place of what DuckDB says of names it does not find.
     """
-    file = dataset.detections_file
-    if re.search(r"\bdetections\.", sql) and not file.exists():
+    try:
+        yield
+    except InputError as error:
+        missing = re.search(r"\bdetections\b|images_showing|labels_of|shown_in", str(error))
+        if missing is None or dataset.detections_file.exists():
+            raise
         do = "run 'tonics run detections' first"
-        raise StaleInput(file, "has not been made yet", do=do)
+        raise StaleInput(dataset.detections_file, "has not been made yet", do=do) from error
 
 
 def _with_detections(dataset: Dataset, opened: Callable[..., T]) -> T:

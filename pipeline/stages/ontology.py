@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ... import __version__
 from ...artifact import Manifest, atomic_file, hash_json, hash_rows
-from ...ontology.database import FORMAT, build_database
+from ...ontology.database import FORMAT, IMAGE_COLUMNS, PAIR_COLUMNS, build_database
 from ...ontology.tables import tables_fingerprint
 from ...ontology.wordnet import open_wordnet, wordnet_fingerprint
 from ..stage import Estimate, Made, Shard, Stage, require_done
@@ -46,8 +46,10 @@ class OntologyStage(Stage):
         pairs, images = self.dataset.pairs(), self.dataset.images()
         return {
             "nouns": self.parsed.identity["shards"],
-            "pairs": hash_rows(pairs, ["pair", "pair_key", "image", "split", "caption_hash"]),
-            "images": hash_rows(images, ["image", "image_id", "content_hash"]),
+            "pairs": hash_rows(
+                pairs, ["caption_hash", *(c for c in PAIR_COLUMNS if c != "caption")]
+            ),
+            "images": hash_rows(images, [*IMAGE_COLUMNS, "content_hash"]),
             "wordnet": wordnet_fingerprint(),
             "senses": tables_fingerprint(),
             "format": FORMAT,

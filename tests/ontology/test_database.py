@@ -363,7 +363,7 @@ def test_merged_synsets_are_one_node(ontology):
 
 
 def test_words_stand_for_synsets(ontology):
-    for word in ("dog", "Dogs", "dog.n.01", "domestic dog"):
+    for word in ("dog", "Dogs", " dog", "dog.n.01", "domestic dog", "domestic_dog"):
         assert rows(ontology, "SELECT synset_of(?)", word) == [("dog.n.01",)]
     assert rows(ontology, "SELECT synset_of('zebra')") == [(None,)]
     assert rows(ontology, "SELECT count(*) FROM pairs_of('zebra')") == [(0,)]
@@ -371,6 +371,20 @@ def test_words_stand_for_synsets(ontology):
     assert rows(ontology, "SELECT count(*), count(DISTINCT word) FROM words WHERE word <> ''")[0][
         0
     ] == len(rows(ontology, "SELECT DISTINCT word FROM words"))
+
+
+@pytest.mark.parametrize("alias", ["s", "w", "g", "c", "p", "x"])
+def test_an_argument_means_the_callers_columns(ontology, alias):
+    sql = f"SELECT bool_and(synset_of({alias}.synset) = {alias}.synset) FROM synsets {alias}"
+    assert rows(ontology, sql) == [(True,)]
+    count = f"(SELECT count(*) FROM pairs_of({alias}.synset))"
+    sql = f"SELECT bool_and({count} = {alias}.subtree_pairs) FROM synsets {alias}"
+    assert rows(ontology, sql) == [(True,)]
+
+
+def test_what_is_no_object_appears_with_what_its_object_does(ontology):
+    assert rows(ontology, "SELECT object FROM objects WHERE synset = 'puppy.n.01'") == []
+    assert rows(ontology, "FROM cooccurring('puppy')") == rows(ontology, "FROM cooccurring('dog')")
 
 
 def test_captions_of_mark_the_noun(ontology, inputs):

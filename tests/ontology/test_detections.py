@@ -241,6 +241,9 @@ def test_merged_synsets_are_what_the_ontology_calls_them(tmp_path, wordnet):
         assert found[0] == ("food",)
         assert ("bread",) in found
         assert con.execute("FROM closure WHERE ancestor = 'food.n.02'").fetchall() == []
+        assert con.execute("SELECT synset_of('food.n.02')").fetchall() == [("food.n.01",)]
+        sql = "SELECT bool_and(synset_of(c.ancestor) = c.ancestor) FROM closure c"
+        assert con.execute(sql).fetchall() == [(True,)]
 
 
 def test_every_table_and_column_is_commented(ask):

@@ -235,3 +235,24 @@ def test_the_same_nouns_whatever_else_is_parsed_with_them(parser, wordnet):
 def test_things_beside_verbs_and_frames(parser, wordnet, caption, expected):
     found = find_nouns(parser, [0], [caption], known=wordnet.knows).to_pylist()
     assert [r["lemma"] for r in found if r["role"] == "noun"] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("<b>Two Men Sitting On A Bench</b>", "   two men sitting on a bench    "),
+        ("  A Dog On The Beach", "  a dog on the beach"),
+        ("I <3 my dog >:)", "I <3 my dog >:)"),
+        ("a dog!!! " + "(!$" * 10, "a dog!!! " + " " * 30),
+    ],
+)
+def test_cleaning(text, cleaned):
+    assert clean(text) == cleaned
+
+
+@pytest.mark.parametrize("sign", "!$(<'\"…")
+def test_a_hundred_thousand_signs_are_read_at_once(parser, wordnet, sign):
+    """One by one they would take the tokenizer half an hour."""
+    found = find_nouns(parser, [0], [sign * 100_000 + " a dog"], known=wordnet.knows)
+    assert found["lemma"].to_pylist() == ["dog"]
+    assert found["start"].to_pylist() == [100_003]

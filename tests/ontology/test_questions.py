@@ -47,6 +47,8 @@ def test_select(database):
         "VACUUM",
         "SELECT 1; SELECT 2",
         "EXPLAIN ANALYZE COPY pairs TO '{there}'",
+        "EXPLAIN ANALYZE CREATE TABLE memory.main.t AS SELECT 1",
+        "explain (FORMAT json) CREATE VIEW memory.main.v AS SELECT 1",
         "SELECT * FROM read_csv('{secret}')",
         "SELECT * FROM read_text('{secret}')",
         "SELECT * FROM read_blob('{secret}')",

