@@ -26,10 +26,9 @@ from measure import (
     Cost,
     compare,
     in_fresh_process,
-    median_cpu,
-    median_wall,
     peak_bytes,
     print_heading,
+    print_questions,
     print_table,
     timed,
 )
@@ -176,19 +175,7 @@ def ask(file: Path, rounds: int) -> None:
         calls = {q: lambda s=s: con.execute(s).fetchall() for q, s in QUESTIONS.items()}
         opened = compare(calls, rounds)
     anew = compare({q: lambda s=s: _ask_anew(file, s) for q, s in QUESTIONS.items()}, rounds)
-    rows = [
-        [
-            question,
-            round(1000 * median_wall(opened[question]), 1),
-            round(median_wall(opened[question]) / 0.05, 2),
-            round(1000 * median_cpu(opened[question]), 1),
-            round(1000 * median_wall(anew[question]), 1),
-        ]
-        for question in QUESTIONS
-    ]
-    print(f"questions, medians of {rounds}")
-    columns = ["question", "wall ms", "wall over 50 ms", "CPU-ms", "wall ms, file opened anew"]
-    print_table(columns, rows)
+    print_questions(opened, anew, limit_ms=50)
 
 
 def _ask_anew(file: Path, sql: str) -> object:

@@ -122,3 +122,23 @@ def print_heading(doc: str | None, *packages: str) -> None:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print rows under their column names."""
     print(format_table(columns, rows) + "\n", flush=True)
+
+
+def print_questions(
+    opened: Mapping[str, Sequence[Cost]], anew: Mapping[str, Sequence[Cost]], limit_ms: float
+) -> None:
+    """Print what questions took with the file open and with it opened anew, beside a limit."""
+    rows = [
+        [
+            question,
+            round(1000 * median_wall(costs), 1),
+            round(1000 * median_wall(costs) / limit_ms, 2),
+            round(1000 * median_cpu(costs), 1),
+            round(1000 * median_wall(anew[question]), 1),
+        ]
+        for question, costs in opened.items()
+    ]
+    rounds, slowest = len(next(iter(opened.values()))), max(row[2] for row in rows)
+    print(f"questions, medians of {rounds}; the slowest took {slowest} of {limit_ms:g} ms")
+    over = f"wall over {limit_ms:g} ms"
+    print_table(["question", "wall ms", over, "CPU-ms", "wall ms, file opened anew"], rows)

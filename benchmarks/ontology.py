@@ -26,10 +26,9 @@ from captions import PER_IMAGE, all_captions
 from measure import (
     compare,
     in_fresh_process,
-    median_cpu,
-    median_wall,
     peak_bytes,
     print_heading,
+    print_questions,
     print_table,
     timed,
 )
@@ -164,20 +163,7 @@ def ask(file: Path, rounds: int) -> None:
     with Ontology(file) as ontology:
         opened = compare({q: lambda q=q: ontology.query(q) for q in QUESTIONS}, rounds)
     anew = compare({q: lambda q=q: run_query(file, q) for q in QUESTIONS}, rounds)
-    rows = [
-        [
-            question,
-            round(1000 * median_wall(opened[question]), 1),
-            round(median_wall(opened[question]) / 0.05, 2),
-            round(1000 * median_cpu(opened[question]), 1),
-            round(1000 * median_wall(anew[question]), 1),
-        ]
-        for question in QUESTIONS
-    ]
-    slowest = max(row[2] for row in rows)
-    print(f"questions, medians of {rounds}; the slowest took {slowest} of 50 ms")
-    columns = ["question", "wall ms", "wall over 50 ms", "CPU-ms", "wall ms, file opened anew"]
-    print_table(columns, rows)
+    print_questions(opened, anew, limit_ms=50)
 
 
 if __name__ == "__main__":

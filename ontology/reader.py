@@ -53,7 +53,9 @@ _CAPTIONS = (
 _SPANS = (
     'SELECT m.pair, m.start, m."end" FROM main.mentions m '
     "JOIN main.closure c ON c.descendant = m.synset "
-    "WHERE c.ancestor = ? AND m.pair IN (SELECT unnest(?)) ORDER BY m.pair, m.start"
+    "WHERE c.ancestor = ? AND m.pair IN (SELECT unnest(?)) AND (? OR m.confidence >= "
+    "(SELECT CAST(value AS FLOAT) FROM main.meta WHERE key = 'confident')) "
+    "ORDER BY m.pair, m.start"
 )
 
 
@@ -146,14 +148,26 @@ class Ontology:
         """
         synset = self.find(name)
         pairs = self.pairs(synset)
-        if not len(pairs):
+        unsure = not len(pairs)
+        if unsure:
             pairs = self._table(_UNSURE_PAIRS, [synset])["pair"].to_numpy()
         some = _spread(pairs, 20 * limit).tolist()
         chosen = _varied(self.query(_CAPTIONS, [some]).to_pylist(), limit)
-        spans: dict[int, list[tuple[int, int]]] = {row["pair"]: [] for row in chosen}
-        for row in self.query(_SPANS, [synset, list(spans)]).to_pylist():
-            spans[row["pair"]].append((row["start"], row["end"]))
+        spans = self.spans(synset, [row["pair"] for row in chosen], unsure=unsure)
         return [MarkedCaption(**row, spans=tuple(spans[row["pair"]])) for row in chosen]
+
+    def spans(
+        self, name: str, pairs: Sequence[int], *, unsure: bool = False
+    ) -> dict[int, list[tuple[int, int]]]:
+        """Say where captions speak of a synset or of anything below it: (start, end) by pair.
+
+        Args:
+            unsure: mentions that are not confident enough to count are told as well.
+        """
+        spans: dict[int, list[tuple[int, int]]] = {pair: [] for pair in pairs}
+        for row in self.query(_SPANS, [self.find(name), list(pairs), unsure]).to_pylist():
+            spans[row["pair"]].append((row["start"], row["end"]))
+        return spans
 
     def find(self, name: str) -> str:
         """Return the synset that a synset's name or a word stands for in this dataset.

@@ -41,17 +41,8 @@ def show_batch(dataset: Dataset, name: str, step: int) -> str:
 
 
 def _spans(dataset: Dataset, synset: str, pairs: list[int]) -> dict[int, list[tuple[int, int]]]:
-    """Where captions speak of something in an object's subtree."""
     with open_ontology(dataset) as ontology:
-        found = ontology.query(
-            'SELECT m.pair, m.start, m."end" FROM mentions m JOIN closure c '
-            "ON c.descendant = m.synset WHERE c.ancestor = ? AND list_contains(?, m.pair)",
-            [synset, pairs],
-        ).to_pylist()
-    spans: dict[int, list[tuple[int, int]]] = {}
-    for row in found:
-        spans.setdefault(row["pair"], []).append((row["start"], row["end"]))
-    return spans
+        return ontology.spans(synset, pairs)
 
 
 def rejected_rows(dataset: Dataset, stage: str) -> tuple[list[str], list[list[Any]]]:
