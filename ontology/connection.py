@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 FORMAT = "2"
 CATALOG = "ontology"  # the name under which macros know the file
-READABLE_FORMATS = (FORMAT,)
 REBUILD = "run 'tonics ontology'"
 _CONFIG: dict[str, Any] = {
     "temp_directory": "",
@@ -95,9 +94,8 @@ def _read_meta(con: DuckDBPyConnection, path: Path) -> dict[str, str]:
     except duckdb.Error as error:
         raise FormatError(path, f"not an ontology ({one_line(error)})", do=REBUILD) from error
     found = meta.get("format")
-    if found not in READABLE_FORMATS:
-        expected = " or ".join(READABLE_FORMATS)
-        raise FormatError(path, f"ontology format {found!r}", expected=expected, do=REBUILD)
+    if found != FORMAT:
+        raise FormatError(path, f"ontology format {found!r}", expected=FORMAT, do=REBUILD)
     return meta
 
 

@@ -28,6 +28,7 @@ from .writing.duckfile import (
     create_tables,
     insert_parquet,
     insert_rows,
+    load_meta,
     writing_database,
 )
 from .writing.memberships import load_classes, load_memberships, load_synsets
@@ -106,7 +107,13 @@ def build_database(
         counts.update({name: count(con, name) for name in (*_SAID, *_DERIVED)})
         counts["senses_unresolved"] = len(unresolved(wordnet))
         content = content_hash(con, CATALOG, _SAID, FORMAT)
-        _load_meta(con, content, min_images, {**versions, "wordnet": wordnet.version})
+        own = {
+            "format": FORMAT,
+            "min_images": str(min_images),
+            "confident": str(CONFIDENT),
+            "content_hash": content,
+        }
+        load_meta(con, own, {**versions, "wordnet": wordnet.version})
         create_macros(con, CATALOG, _text("macros.sql"))
     return {**counts, "wordnet": wordnet.version, "content_hash": content}
 
@@ -137,17 +144,3 @@ def _load_merges(con: DuckDBPyConnection, wordnet: WordNet) -> dict[str, str]:
     types = {"synset": pa.string(), "kept": pa.string(), "why": pa.string()}
     insert_rows(con, "INSERT INTO merged SELECT * FROM {}", rows, types)
     return merges
-
-
-def _load_meta(
-    con: DuckDBPyConnection, content: str, min_images: int, versions: Mapping[str, str]
-) -> None:
-    own = {
-        "format": FORMAT,
-        "min_images": str(min_images),
-        "confident": str(CONFIDENT),
-        "content_hash": content,
-    }
-    rows = [*own.items(), *sorted(versions.items())]
-    types = {"key": pa.string(), "value": pa.string()}
-    insert_rows(con, "INSERT INTO meta SELECT * FROM {}", rows, types)

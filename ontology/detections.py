@@ -26,6 +26,7 @@ from .writing.duckfile import (
     create_tables,
     insert,
     insert_rows,
+    load_meta,
     writing_database,
 )
 
@@ -124,7 +125,8 @@ def build_detections(
         _load_words(con, graph)
         counts = {name: count(con, name) for name in (*_HASHED, *_DERIVED)}
         content = content_hash(con, CATALOG, _HASHED, FORMAT)
-        _load_meta(con, content, {**versions, "wordnet": wordnet.version})
+        own = {"format": FORMAT, "confident": str(CONFIDENT), "content_hash": content}
+        load_meta(con, own, {**versions, "wordnet": wordnet.version})
         create_macros(con, CATALOG, _MACROS.read_text(encoding="utf-8"))
         unclear = column(con, "SELECT features FROM feature_sets WHERE with_synset = 0 ORDER BY 1")
     return {**counts, "content_hash": content, "sets_without_synset": unclear}
@@ -277,10 +279,3 @@ def _load_words(con: DuckDBPyConnection, graph: Graph) -> None:
         listed,
         {"word": pa.string(), "synset": pa.string()},
     )
-
-
-def _load_meta(con: DuckDBPyConnection, content: str, versions: Mapping[str, str]) -> None:
-    own = {"format": FORMAT, "confident": str(CONFIDENT), "content_hash": content}
-    rows = [*own.items(), *sorted(versions.items())]
-    types = {"key": pa.string(), "value": pa.string()}
-    insert_rows(con, "INSERT INTO meta SELECT * FROM {}", rows, types)

@@ -62,12 +62,13 @@ def parser_fingerprint(name: str) -> dict[str, str]:
     Raises:
         MissingAsset, InputError: as ``load_parser``.
     """
-    meta = _parser_meta(name)
+    folder = _folder(name)
+    meta = _parser_meta(name, folder)
     return {
         "spacy": importlib.metadata.version("spacy"),
         "pipeline": f"{meta['lang']}_{meta['name']} {meta['version']}",
         "pipeline_meta": hash_json({k: v for k, v in meta.items() if k != "performance"}),
-        "pipeline_files": _hash_of_files(_folder(name)),
+        "pipeline_files": _hash_of_files(folder),
         "noun_rules": noun_rules_fingerprint(),
     }
 
@@ -86,12 +87,12 @@ def _check_components(name: str, nlp: Language) -> None:
             )
 
 
-def _parser_meta(name: str) -> dict[str, Any]:
+def _parser_meta(name: str, folder: Path) -> dict[str, Any]:
     """Read a pipeline's meta.json without loading its weights, where spaCy lets us."""
     from spacy import util
 
     try:
-        return dict(util.get_model_meta(_folder(name)))
+        return dict(util.get_model_meta(folder))
     except (OSError, ValueError):
         return dict(_load(name).meta)
 

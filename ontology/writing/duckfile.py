@@ -173,6 +173,13 @@ def insert_rows(
     insert(con, sql, **columns)
 
 
+def load_meta(con: DuckDBPyConnection, own: Mapping[str, str], versions: Mapping[str, str]) -> None:
+    """Fill ``meta``: what the file says of itself, then the versions that decided it, by name."""
+    rows = [*own.items(), *sorted(versions.items())]
+    types = {"key": pa.string(), "value": pa.string()}
+    insert_rows(con, "INSERT INTO meta SELECT * FROM {}", rows, types)
+
+
 def column(con: DuckDBPyConnection, sql: str) -> list[str]:
     """List the first column of an answer."""
     return [row[0] for row in con.execute(sql).fetchall()]
