@@ -29,9 +29,9 @@ from measure import (
 )
 
 from tonics.pipeline.config import Plan
-from tonics.pipeline.plans.builder import Batched
-from tonics.pipeline.plans.curriculum import build_epoch, stretches
+from tonics.pipeline.plans.curricula import stretches
 from tonics.pipeline.plans.eligible import Eligible, Objects
+from tonics.pipeline.plans.epochs import Epoch, build_phase
 
 BATCH, OBJECTS = 256, 1000
 
@@ -79,9 +79,9 @@ def build(builder: str, pairs: int) -> Built:
     plan = Plan.model_validate(
         {"features": "none", "batch_size": BATCH, "epochs": 1, "phases": [phase]}
     )
-    done: list[Batched] = []
-    cost = timed(lambda: done.append(build_epoch(eligible, plan, stretches("", plan)[0], 0)))
-    batches, left = len(done[0].rows), len(done[0].left)
+    done: list[Epoch] = []
+    cost = timed(lambda: done.extend(build_phase(eligible, plan, stretches("", plan)[0])))
+    batches, left = len(done[0]), len(done[0].left)
     return Built(cost=cost, peak_bytes=peak_bytes(), batches=batches, left=left)
 
 

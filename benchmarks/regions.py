@@ -10,7 +10,7 @@ import pyarrow as pa
 from tonics.features.detector import Label, Vocabulary
 from tonics.features.regions import MAX_ATTRIBUTES, Regions
 from tonics.features.writer import write_index, write_shard
-from tonics.train.plan import REMAINDER_SCHEMA, Batches, write_plan
+from tonics.train.plan_files import REMAINDER_SCHEMA, Batches, write_plan
 
 
 def made_up_regions(rng: np.random.Generator, count: int, dim: int) -> Regions:

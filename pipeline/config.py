@@ -152,20 +152,24 @@ class Embedding(Section):
 
 
 class Phase(Section):
-    """One phase of a curriculum: a builder with its share of the epochs."""
+    """One phase of a curriculum: a builder, or several mixed, with a share of the epochs."""
 
-    builder: str
+    builder: str = ""
+    mix: dict[str, Annotated[float, Strict(), Field(gt=0, le=1)]] = {}  # shares of each epoch
     share: Annotated[float, Strict(), Field(gt=0, le=1)] = 1.0
-    params: dict[str, Any] = {}  # the builder's own, checked by the builder
+    params: dict[str, Any] = {}  # the builder's own, checked by it; of a mix: a table a builder
+    rotation: Annotated[Int, Field(ge=0)] | None = None  # different epochs that are built, taken
+    #                    in turn and reshuffled; 0: every epoch is built; unset: as the builder says
 
 
 class Plan(Section):
     """A named plan."""
 
     features: Name = "grid"
-    embeddings: str = ""  # caption vectors for the quality report; "" = none
+    embeddings: str = ""  # caption vectors, which builders and the quality report need; "" = none
     split: str = "train"
     batch_size: Annotated[Int, Field(gt=1)] = 128
+    world_size: Annotated[Int, Field(gt=0)] = 1  # processes you will train with, to be checked
     epochs: Annotated[Int, Field(gt=0)] = 10
     passes: Annotated[Int, Field(ge=0)] = 0  # captions an image in one epoch; 0 = all of them
     seed: Annotated[Int, Field(ge=0)] = 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..artifact import atomic_file
 from ..errors import ConfigError, InputError
 from .config import CONFIG_NAME, Source, parse_config
-from .plans.curriculum import stretches
+from .plans.curricula import stretches
 from .sources import find_files, format_of, is_img2dataset
 
 TEMPLATE = Path(__file__).with_name("template.toml")

@@ -5,6 +5,7 @@
 ``tonics.train.evaluation.evaluate``.
 """
 
-from .plan import AlignedPlan, Plan
+from .alignment import AlignedPlan
+from .plan import Plan
 
 __all__ = ["AlignedPlan", "Plan"]

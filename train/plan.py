@@ -1,9 +1,7 @@
 """The plan: a list of global minibatches decided beforehand, in a folder any trainer can read.
 
-``plan.json`` is the header, ``batches.arrow`` holds integers only, ``pairs.arrow`` names the
-pairs, ``remainder.arrow`` says what was left out and why, ``quality.json`` holds similarities and
-is not part of the plan's identity. Reading needs numpy and pyarrow. The whole state of a run is one
-integer, the next batch.
+Reading needs numpy and pyarrow; what lies in the folder: ``plan_files``. The whole state of a run
+is one integer, the next batch.
 
     plan = Plan("my-dataset/plans/tonics")
     for step in range(start, len(plan)):
@@ -13,9 +11,7 @@ integer, the next batch.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,114 +19,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from ..artifact import hash_bytes, hash_json, hash_rows, write_json
+from ..artifact import hash_rows
 from ..errors import FormatError, InputError, PlanMismatch, TonicsError, first_ten
+from .alignment import AlignedPlan, audit_batch
+from .plan_files import (
+    GROUPS,
+    PAIRS_SCHEMA,
+    REMAINDER_SCHEMA,
+    Batches,
+    batches_schema,
+    map_arrow,
+    one_array,
+    plan_id_of,
+    read_header,
+)
 
-PLAN_VERSION = 1
 _BLOCK = 1 << 20  # pair numbers looked up at once
-
-PAIRS_SCHEMA = pa.schema(
-    [
-        ("pair", pa.int64()),  # dense number in the dataset, increasing
-        ("pair_key", pa.string()),  # "image_id#k": the name that outlives any numbering
-        ("image", pa.int64()),
-        ("image_id", pa.string()),
-        ("caption", pa.string()),
-        ("split", pa.string()),
-        ("caption_hash", pa.uint64()),  # xxh3-64 of the caption's UTF-8 bytes
-    ]
-)
-REMAINDER_SCHEMA = pa.schema(
-    [("epoch", pa.int32()), ("phase", pa.int16()), ("pair", pa.int64()), ("reason", pa.string())]
-)
-
-
-def batches_schema(batch_size: int) -> pa.Schema:
-    """Columns of ``batches.arrow``; ``node`` indexes the header's ``nodes``, -1 for none."""
-    return pa.schema(
-        [
-            ("batch", pa.int64()),
-            ("epoch", pa.int32()),
-            ("phase", pa.int16()),
-            ("node", pa.int32()),
-            ("pairs", pa.list_(pa.int64(), batch_size)),
-        ]
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batches:
-    """Planned batches as arrays, in training order.
-
-    Attributes:
-        epoch: (n,) int32. phase: (n,) int16. node: (n,) int32, -1 where a batch has no node.
-        pairs: (n, B) int64 pair numbers.
-    """
-
-    epoch: np.ndarray
-    phase: np.ndarray
-    node: np.ndarray
-    pairs: np.ndarray
-
-    def table(self) -> pa.Table:
-        """The rows of ``batches.arrow``."""
-        count, size = self.pairs.shape
-        flat = pa.array(np.ascontiguousarray(self.pairs, np.int64).reshape(-1))
-        columns = [np.arange(count), self.epoch, self.phase, self.node]
-        schema = batches_schema(size)
-        arrays = [pa.array(c, field.type) for c, field in zip(columns, schema, strict=False)]
-        return pa.table([*arrays, pa.FixedSizeListArray.from_arrays(flat, size)], schema=schema)
-
-    def content_hash(self) -> str:
-        """Hash the numbers themselves, whatever file they lie in."""
-        columns = [
-            (self.epoch, "<i4"),
-            (self.phase, "<i2"),
-            (self.node, "<i4"),
-            (self.pairs, "<i8"),
-        ]
-        parts = [hash_bytes(np.ascontiguousarray(c, kind).data.cast("B")) for c, kind in columns]
-        return hash_json([list(self.pairs.shape), *parts])
-
-
-def plan_id_of(header: Mapping[str, Any]) -> str:
-    """The plan's identity: a hash of the header, which holds the hashes of the tables.
-
-    The release that wrote the plan is no part of it.
-    """
-    outside = ("plan_id", "created_by")
-    return hash_json({key: value for key, value in header.items() if key not in outside})
-
-
-def write_plan(
-    folder: Path,
-    header: Mapping[str, Any],
-    batches: Batches,
-    pairs: pa.Table,
-    remainder: pa.Table,
-    quality: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Write the five files of a plan into an empty folder; return the finished header.
-
-    The caller makes the folder atomic (``artifact.atomic_folder``).
-    """
-    pairs = pairs.select(PAIRS_SCHEMA.names).cast(PAIRS_SCHEMA)
-    remainder = remainder.select(REMAINDER_SCHEMA.names).cast(REMAINDER_SCHEMA)
-    full = {
-        "format": "tonics-plan",
-        "version": PLAN_VERSION,
-        **header,
-        "batches_hash": batches.content_hash(),
-        "pairs_hash": hash_rows(pairs, PAIRS_SCHEMA.names),
-        "remainder_hash": hash_rows(remainder, REMAINDER_SCHEMA.names),
-    }
-    full = {"plan_id": plan_id_of(full), **full}
-    _write_arrow(folder / "batches.arrow", batches.table())
-    _write_arrow(folder / "pairs.arrow", pairs)
-    _write_arrow(folder / "remainder.arrow", remainder)
-    write_json(folder / "plan.json", full)
-    write_json(folder / "quality.json", dict(quality))
-    return full
 
 
 class Phase(NamedTuple):
@@ -162,7 +66,7 @@ class Plan:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.header = _read_header(self.path)
+        self.header = read_header(self.path)
         self.plan_id: str = self.header["plan_id"]
         self.batch_size: int = self.header["batch_size"]
         self.sub_block: int = self.header["sub_block"]
@@ -172,12 +76,14 @@ class Plan:
 
     def _read_batches(self) -> Batches:
         path = self.path / "batches.arrow"
-        table = _map_arrow(path, batches_schema(self.batch_size))
+        table = map_arrow(path, batches_schema(self.batch_size), optional=(GROUPS,))
         try:
+            groups = one_array(table, GROUPS.name) if GROUPS.name in table.column_names else None
             names = ("epoch", "phase", "node")
-            columns = {n: _one_array(table, n).to_numpy(zero_copy_only=True) for n in names}
-            flat = _one_array(table, "pairs").flatten().to_numpy(zero_copy_only=True)
-            return Batches(pairs=flat.reshape(-1, self.batch_size), **columns)
+            columns = {n: one_array(table, n).to_numpy(zero_copy_only=True) for n in names}
+            flat = one_array(table, "pairs").flatten().to_numpy(zero_copy_only=True)
+            pairs = flat.reshape(-1, self.batch_size)
+            return Batches(pairs=pairs, groups=groups, **columns)
         except ValueError as error:  # ArrowInvalid is one: a null among the numbers
             do = "build the plan again with 'tonics plan'"
             raise FormatError(path, f"cannot be read ({error})", do=do) from error
@@ -214,6 +120,16 @@ class Plan:
         """The object all pairs of a batch share, as a synset name; empty where there is none."""
         node = int(self.batches.node[self._checked(step)])
         return self.nodes[node] if node >= 0 else ""
+
+    def groups_of(self, step: int) -> list[str]:
+        """The object of each group of a batch, as synset names, empty where there is none.
+
+        A batch with g groups consists of g equally long runs of pairs that belong together; an
+        empty list where it is no set of groups.
+        """
+        step = self._checked(step)
+        nodes = self.batches.groups[step].as_py() if self.batches.groups is not None else []
+        return [self.nodes[node] if node >= 0 else "" for node in nodes]
 
     @property
     def phases(self) -> list[Phase]:
@@ -264,12 +180,12 @@ class Plan:
     @cached_property
     def pairs(self) -> pa.Table:
         """The eligible pairs (``PAIRS_SCHEMA``), by increasing pair number, memory-mapped."""
-        return _map_arrow(self.path / "pairs.arrow", PAIRS_SCHEMA)
+        return map_arrow(self.path / "pairs.arrow", PAIRS_SCHEMA)
 
     @cached_property
     def remainder(self) -> pa.Table:
         """What an epoch could not place, with the reason."""
-        return _map_arrow(self.path / "remainder.arrow", REMAINDER_SCHEMA)
+        return map_arrow(self.path / "remainder.arrow", REMAINDER_SCHEMA)
 
     @cached_property
     def quality(self) -> dict[str, Any]:
@@ -282,7 +198,7 @@ class Plan:
 
         Zeros are not touched until written, so that gaps in the numbers cost little memory.
         """
-        known = _one_array(self.pairs, "pair").to_numpy()
+        known = one_array(self.pairs, "pair").to_numpy()
         if len(known) and int(known.min()) < 0:
             raise FormatError(
                 self.path / "pairs.arrow", f"pair {known.min()}", expected="0 or more"
@@ -378,7 +294,7 @@ class Plan:
             What is wrong, one line each, missing files too; empty when all is well.
         """
         checks = {
-            "batches.arrow": ("batches_hash", lambda: self._read_batches().content_hash()),
+            "batches.arrow": ("batches_hash", self._hash_of_batches),
             "pairs.arrow": ("pairs_hash", lambda: self._hash_of("pairs.arrow", PAIRS_SCHEMA)),
             "remainder.arrow": (
                 "remainder_hash",
@@ -394,138 +310,20 @@ class Plan:
                 problems.append(str(error))
         return problems
 
+    def _hash_of_batches(self) -> str:
+        """The batches' hash; another where their groups are not those of the header."""
+        batches = self._read_batches()
+        same_groups = batches.groups_hash() == self.header.get("groups_hash", "")
+        return batches.content_hash() if same_groups else "other groups"
+
     def _hash_of(self, name: str, schema: pa.Schema) -> str:
-        return hash_rows(_map_arrow(self.path / name, schema), schema.names)
+        return hash_rows(map_arrow(self.path / name, schema), schema.names)
 
     def _verify_header(self) -> list[str]:
         try:
-            header = _read_header(self.path)
+            header = read_header(self.path)
         except TonicsError as error:
             return [str(error)]
         if plan_id_of(header) == header.get("plan_id") == self.plan_id:
             return []
         return [f"{self.path / 'plan.json'} was altered: plan_id does not fit the header"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlignedPlan:
-    """A plan in the row numbers of somebody's own dataset; see ``Plan.align``.
-
-    Attributes:
-        table: (largest pair number + 1,) int64 the dataset row of each pair number; 0 where the
-            plan does not use a number.
-    """
-
-    plan: Plan
-    table: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.plan)
-
-    @property
-    def batch_size(self) -> int:
-        """Rows in a global batch."""
-        return self.plan.batch_size
-
-    def batch(self, step: int) -> np.ndarray:
-        """The (B,) int64 dataset rows of a global batch."""
-        return self._translate(self.plan.batch(step))
-
-    def rank_rows(self, step: int, rank: int, world: int) -> np.ndarray:
-        """This rank's dataset rows of a global batch."""
-        return self._translate(self.plan.rank_rows(step, rank, world))
-
-    def iterate(self, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[np.ndarray]:
-        """Yield this rank's dataset rows of every batch from ``start`` on."""
-        for step in range(start, len(self)):
-            yield self.rank_rows(step, rank, world)
-
-    def audit(self, step: int, rows: Sequence[int] | np.ndarray) -> None:
-        """As ``Plan.audit``, with dataset rows instead of pair numbers."""
-        audit_batch(str(self.plan.path), step, self.batch(step), rows)
-
-    def _translate(self, pairs: np.ndarray) -> np.ndarray:
-        return self.table[pairs]
-
-
-def audit_batch(
-    where: str, step: int, planned: np.ndarray, received: Sequence[int] | np.ndarray
-) -> None:
-    """Compare what all ranks received, in rank order, with a planned batch."""
-    got = _gather_ranks(np.asarray(received, dtype=np.int64).reshape(-1))
-    if len(got) == len(planned) and np.array_equal(got, planned):
-        return
-    absent = np.setdiff1d(planned, got).tolist()
-    foreign = np.setdiff1d(got, planned).tolist()
-    if absent or foreign:
-        missing, extra = first_ten(absent) or "none", first_ten(foreign) or "none"
-        found = f"{len(got)} rows; missing {missing}; not planned {extra}"
-    else:
-        found = f"the {len(planned)} planned rows in another order or repeated ({len(got)} rows)"
-    raise PlanMismatch(
-        f"{where}, batch {step}",
-        found,
-        expected=f"exactly the {len(planned)} planned rows, in order",
-        do="check for a sampler that your framework replaced or re-sharded",
-    )
-
-
-def _gather_ranks(rows: np.ndarray) -> np.ndarray:
-    distributed = getattr(sys.modules.get("torch"), "distributed", None)
-    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
-        return rows
-    everyone: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(everyone, rows)
-    return np.concatenate(everyone)
-
-
-def _read_header(path: Path) -> dict[str, Any]:
-    file = path / "plan.json"
-    try:
-        header = json.loads(file.read_text(encoding="utf-8"))
-        kind, version = header["format"], header["version"]
-    except FileNotFoundError as error:
-        raise InputError(
-            path, "no plan.json in this folder", expected="a plan made by 'tonics plan'"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(
-            file, f"not a plan header ({error!r})", do="build the plan again"
-        ) from error
-    if kind != "tonics-plan" or version != PLAN_VERSION:
-        newer = isinstance(version, int) and version > PLAN_VERSION
-        raise FormatError(
-            file,
-            f"format {kind!r} version {version!r}",
-            expected=f"'tonics-plan' version {PLAN_VERSION}",
-            do="install a newer tonics" if newer else "build the plan again with 'tonics plan'",
-        )
-    return header
-
-
-def _write_arrow(path: Path, table: pa.Table) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks(), max_chunksize=max(1, table.num_rows))
-
-
-def _map_arrow(path: Path, schema: pa.Schema) -> pa.Table:
-    """Map the columns of ``schema``; others are ignored."""
-    do = "build the plan again with 'tonics plan'"
-    try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowException, OSError) as error:
-        raise FormatError(path, f"cannot be read ({error})", do=do) from error
-    for field in schema:
-        if table.column_names.count(field.name) != 1:
-            raise FormatError(path, f"no one column {field.name!r}", expected=str(field), do=do)
-        kind = table.schema.field(field.name).type
-        if kind != field.type:
-            found = f"column {field.name!r} is {kind}"
-            raise FormatError(path, found, expected=str(field.type), do=do)
-    return table.select(schema.names)
-
-
-def _one_array(table: pa.Table, name: str) -> pa.Array:
-    """A column as one array, without a copy where it lies in one piece."""
-    chunks = table.column(name).chunks
-    return chunks[0] if len(chunks) == 1 else table.column(name).combine_chunks()

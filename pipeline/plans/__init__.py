@@ -1,18 +1,28 @@
 """Plan builders: which pairs share a batch. One file each, one signature, one row in ``BUILDERS``.
 
-eligible.py   which pairs a plan may use, and what must not meet in a batch
-fill.py       rows in some order -> batches of exactly B without conflicts, and what is left
-random.py     a uniform draw
-ontology.py   every batch from one object's subtree
-curriculum.py phases, epochs and passes -> all batches of a plan, and its remainder
-quality.py    how alike the captions of a batch are, beside random batches
+eligible.py    which pairs a plan may use, and what must not meet in a batch
+similarity.py  how alike pairs are, in whole numbers: the same on every machine
+split.py       rows -> blocks of like rows, balanced in size
+nodes.py       rows by object, and up the tree
+fill.py        rows in some order -> batches of exactly B without conflicts, and what is left
+deal.py        groups of pairs -> batches without conflicts
+
+random.py      a uniform draw
+ontology.py    every batch from one object's subtree
+communities.py batches of several tight groups from unrelated places
+
+curricula.py   phases as the user writes them, and ready-made ones
+epochs.py      epochs and passes -> all batches of a plan, and its remainder
+quality.py     how alike the captions of a batch are, beside random batches
 """
 
 from __future__ import annotations
 
-from . import ontology, random
+from . import communities, ontology, random
 from .builder import Builder
 
-BUILDERS: dict[str, Builder] = {b.name: b for b in (random.BUILDER, ontology.BUILDER)}
+BUILDERS: dict[str, Builder] = {
+    b.name: b for b in (random.BUILDER, ontology.BUILDER, communities.BUILDER)
+}
 
 __all__ = ["BUILDERS", "Builder"]

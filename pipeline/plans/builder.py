@@ -1,8 +1,12 @@
-"""What a builder is: it cuts the rows of one pass into batches."""
+"""What a builder is: it puts the rows of one pass into groups of pairs that belong together.
+
+A group is a whole batch for most builders; several small groups make one for others. Whatever its
+size, ``deal`` puts groups into batches, anew in every epoch, so that more epochs cost a shuffle.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,20 +17,41 @@ from .eligible import Eligible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batched:
-    """Batches of one pass.
+class Groups:
+    """Groups of one pass, all of K pairs, without two equal images or captions in one.
 
     Attributes:
-        rows: (k, B) int64 rows of ``Eligible``. node: (k,) int32 object of each batch, -1 for none.
-        left: rows that found no place, to be tried in the next pass.
+        rows: (g, K) int64 rows of ``Eligible``. node: (g,) int32 object of each group, -1: none.
+        place: (g,) int64 number of what is alike: groups of one place go to different batches.
+        left: rows that found no group, to be tried in the next pass.
     """
 
     rows: np.ndarray
     node: np.ndarray
+    place: np.ndarray
     left: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.rows)
 
-Build = Callable[[Eligible, np.ndarray, int, Any, np.random.Generator], Batched]
+    def take(self, order: np.ndarray) -> Groups:
+        """The same with some of the groups, in another order."""
+        return Groups(
+            rows=self.rows[order], node=self.node[order], place=self.place[order], left=self.left
+        )
+
+
+Build = Callable[[Eligible, np.ndarray, int, Any, np.random.Generator], Groups]
+
+
+def nothing_needed(params: Any) -> frozenset[str]:
+    """The needs of a builder that looks at no more than images and captions."""
+    return frozenset()
+
+
+def whole_batch(params: Any, batch_size: int) -> int:
+    """The group size of a builder whose groups are batches."""
+    return batch_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,32 +59,52 @@ class Builder:
     """A row of the registry.
 
     Attributes:
-        build: ``(eligible, rows, batch_size, params, rng)``; every row is used at most once.
+        build: ``(eligible, rows, batch_size, params, rng)``; rows are used at most once, but where
+            ``repeats`` says otherwise.
         params: the settings it takes in ``tonics.toml``, checked before anything is built.
-        needs: what must be loaded into ``Eligible``: ``objects``.
-        version: raised when the same inputs would give other batches.
+        needs: what must be loaded into ``Eligible`` for some settings: ``objects``, ``text``,
+            ``image``.
+        likes: what is used where the plan has it, such as ``text``.
+        group_size: pairs in a group, for some settings and a batch size.
+        rotation: how many different passes are built before epochs take them in turn, where the
+            phase does not say; 0: every epoch gets its own.
+        repeats: whether a pass may use a pair several times and leave others out.
+        version: raised when the same inputs would give other groups.
     """
 
     name: str
     build: Build
     params: type[Section]
-    needs: frozenset[str] = frozenset()
+    needs: Callable[[Any], frozenset[str]] = nothing_needed
+    likes: frozenset[str] = frozenset()
+    group_size: Callable[[Any, int], int] = whole_batch
+    rotation: int = 0
+    repeats: bool = False
     version: int = 1
 
 
-def join(parts: list[Batched], size: int) -> Batched:
-    """Put the batches of several calls together; what is left is what the last one left."""
-    left = parts[-1].left if parts else np.empty(0, np.int64)
-    if not parts:
-        return Batched(rows=np.empty((0, size), np.int64), node=np.empty(0, np.int32), left=left)
-    return Batched(
-        rows=np.concatenate([p.rows for p in parts]),
-        node=np.concatenate([p.node for p in parts]),
+def make_groups(rows: np.ndarray, left: np.ndarray, *, node: int = -1, place: int = 0) -> Groups:
+    """Groups that are all of one object and place."""
+    count = len(rows)
+    return Groups(
+        rows=rows,
+        node=np.full(count, node, np.int32),
+        place=np.full(count, place, np.int64),
         left=left,
     )
 
 
-def shuffle(batched: Batched, rng: np.random.Generator) -> Batched:
-    """Bring batches into random order."""
-    order = rng.permutation(len(batched.rows))
-    return Batched(rows=batched.rows[order], node=batched.node[order], left=batched.left)
+def join_groups(parts: Sequence[Groups], size: int, left: np.ndarray) -> Groups:
+    """Put the groups of several calls together.
+
+    Args:
+        size: pairs in a group. left: what the whole leaves; that of the parts is dropped.
+    """
+    if not parts:
+        return make_groups(np.empty((0, size), np.int64), left)
+    return Groups(
+        rows=np.concatenate([p.rows for p in parts]),
+        node=np.concatenate([p.node for p in parts]),
+        place=np.concatenate([p.place for p in parts]),
+        left=left,
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from ...artifact import hash_rows
 from ...errors import InputError
 from ...features import FeatureStore
+from .similarity import Codes, Similarity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,15 @@ class Objects:
     starts: np.ndarray
     members: np.ndarray
 
+    @cached_property
+    def named(self) -> np.ndarray:
+        """(n,) int64 how often eligible rows name an object below or at each node."""
+        counts = np.bincount(self.members, minlength=len(self.names))
+        for node in range(len(self.names) - 1, 0, -1):
+            if self.parent[node] >= 0:
+                counts[self.parent[node]] += counts[node]
+        return counts
+
 
 @dataclass(frozen=True, kw_only=True)
 class Eligible:
@@ -40,12 +51,14 @@ class Eligible:
     Attributes:
         table: pair, pair_key, image, image_id, caption, split, caption_hash; by pair number.
         image: (n,) int64 group of the image's content: two of one group never share a batch.
-        objects: present when a builder needs it.
+        objects, vectors: present when a builder needs them; vectors by what they are of:
+            ``text``, ``image``.
     """
 
     table: pa.Table
     image: np.ndarray
     objects: Objects | None = None
+    vectors: Mapping[str, Codes] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -65,6 +78,12 @@ class Eligible:
     def num_images(self) -> int:
         """How many different images there are."""
         return count_distinct(self.image)
+
+    def similarity(self, kind: str) -> Similarity:
+        """How alike rows are by ``text``, ``image``, or ``both``."""
+        kinds = ("text", "image") if kind == "both" else (kind,)
+        assert set(kinds) <= set(self.vectors), f"no {kind} vectors were loaded"
+        return Similarity(tuple(self.vectors[k] for k in kinds))
 
     def content_hash(self) -> str:
         """What makes two plans be of the same pairs."""

@@ -1,83 +1,79 @@
 """``ontology``: every batch from one object's subtree, so that its pairs differ in context only.
 
-In each pass a pair goes to a random one of its deepest objects, never to the rarest: the
-rarest-object rule starves the frequent ones. A node that cannot fill a batch gives its pairs to its
-parent, up to the root; what the root cannot place is joined by the pairs that name no object, in
-batches without a node.
+In each pass a pair goes to a random one of its deepest objects. A node that cannot fill a batch
+gives its pairs to its parent, up to the root; what the root cannot place is joined by the pairs
+that name no object, in batches without a node. Where there are caption vectors, a node of many
+batches is first split into parts that are alike.
 """
 
 from __future__ import annotations
 
-import itertools
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from ..config import Section
-from .builder import Batched, Builder, join, shuffle
-from .eligible import Eligible, Objects
+from .builder import Builder, Groups, join_groups, make_groups
+from .eligible import Eligible
 from .fill import fill
+from .nodes import Pools, draw_objects, lift, lift_to_middle
+from .split import split
 
 
 class Params(Section):
-    """Where in the tree batches are drawn: its leaves, or no deeper than a number of levels."""
+    """Where in the tree batches are drawn.
 
-    depth: Annotated[int, Field(ge=0)] | Literal["leaves"] = "leaves"
+    ``leaves``, no deeper than a number of levels, or ``middle``: the highest objects that at most a
+    third of the mentions name.
+    """
+
+    depth: Annotated[int, Field(ge=0)] | Literal["leaves", "middle"] = "leaves"
+    split: Annotated[int, Field(ge=0)] = (
+        16  # batches of a pass a node has before it is split; 0: never
+    )
 
 
 def build(
     eligible: Eligible, rows: np.ndarray, size: int, params: Params, rng: np.random.Generator
-) -> Batched:
+) -> Groups:
     """Draw an object for every row, then fill batches from the deepest nodes upward."""
     objects = eligible.objects
     assert objects is not None, "the ontology builder needs Eligible.objects"
     order = rng.permutation(rows)
     node = draw_objects(objects, order, rng)
-    if params.depth != "leaves":
+    if params.depth == "middle":
+        node = lift_to_middle(objects, node)
+    elif params.depth != "leaves":
         node = lift(objects, node, params.depth)
-    return shuffle(_fill_upward(eligible, objects, order, node, size, rng), rng)
+    pools, parts = Pools(objects, order, node), []
+    for number in pools.upward():
+        found, left = [], []
+        for part in _split(eligible, pools.take(number), params.split * size, size, rng):
+            batches, rest = fill(eligible, rng.permutation(part), size)
+            found.append(batches)
+            left.append(rest)
+        parts.append(make_groups(np.concatenate(found), left[0][:0], node=number, place=number))
+        pools.pass_up(number, np.concatenate(left))
+    batches, rest = fill(eligible, rng.permutation(pools.nowhere()), size)
+    parts.append(make_groups(batches, rest))
+    return join_groups(parts, size, rest)
 
 
-def draw_objects(objects: Objects, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Choose one of each row's deepest objects: (n,) int32, -1 for a row that has none."""
-    first, count = objects.starts[rows], np.diff(objects.starts)[rows]
-    pick = first + np.floor(rng.random(len(rows)) * count).astype(np.int64)
-    has = count > 0
-    node = np.full(len(rows), -1, np.int32)
-    node[has] = objects.members[pick[has]]
-    return node
+def _split(
+    eligible: Eligible, pool: np.ndarray, most: int, size: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Split a head node by caption similarity, where there are caption vectors."""
+    if not most or len(pool) <= most or "text" not in eligible.vectors:
+        return [pool]
+    return split(eligible.similarity("text"), pool, most, rng, unit=size)
 
 
-def lift(objects: Objects, node: np.ndarray, depth: int) -> np.ndarray:
-    """Replace objects deeper than ``depth`` by their ancestor at that depth; -1 stays."""
-    node = node.copy()
-    while np.any(deep := (node >= 0) & (objects.depth[node] > depth)):
-        node[deep] = objects.parent[node[deep]]
-    return node
-
-
-def _fill_upward(
-    eligible: Eligible,
-    objects: Objects,
-    order: np.ndarray,
-    node: np.ndarray,
-    size: int,
-    rng: np.random.Generator,
-) -> Batched:
-    by_node = np.argsort(node, kind="stable")
-    bounds = np.searchsorted(node[by_node], np.arange(-1, len(objects.names) + 1))
-    pools = [[order[by_node[a:b]]] for a, b in itertools.pairwise(bounds)]
-    nowhere, pools = pools[0], pools[1:]
-    parts = []
-    for n in np.argsort(-objects.depth, kind="stable"):
-        pool = np.concatenate(pools[n])
-        batches, left = fill(eligible, rng.permutation(pool), size)
-        parts.append(Batched(rows=batches, node=np.full(len(batches), n, np.int32), left=left[:0]))
-        (pools[objects.parent[n]] if objects.parent[n] >= 0 else nowhere).append(left)
-    batches, left = fill(eligible, rng.permutation(np.concatenate(nowhere)), size)
-    parts.append(Batched(rows=batches, node=np.full(len(batches), -1, np.int32), left=left))
-    return join(parts, size)
-
-
-BUILDER = Builder(name="ontology", build=build, params=Params, needs=frozenset({"objects"}))
+BUILDER = Builder(
+    name="ontology",
+    build=build,
+    params=Params,
+    needs=lambda params: frozenset({"objects"}),
+    likes=frozenset({"text"}),
+    version=2,
+)

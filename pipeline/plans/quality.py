@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from ...train.plan import Batches
+from ...train.plan_files import Batches
 from .eligible import Eligible
 from .fill import fill
 
@@ -79,3 +81,16 @@ def _same_image_cosine(eligible: Eligible, vectors: Vectors, rng: np.random.Gene
 def _unit(vectors: np.ndarray) -> np.ndarray:
     wide = vectors.astype(np.float32)
     return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-9)
+
+
+def coverage(eligible: Eligible, batches: Batches, remainder: pa.Table) -> dict[str, Any]:
+    """How often pairs are seen: in the whole plan, and what each reason kept out of an epoch."""
+    used = np.bincount(np.searchsorted(eligible.pair, batches.pairs).reshape(-1))
+    used = np.pad(used, (0, len(eligible) - len(used)))
+    times, counts = np.unique(used, return_counts=True)
+    reasons = pc.value_counts(remainder.column("reason")).to_pylist()
+    return {
+        "pairs_by_times_seen": {str(t): int(c) for t, c in zip(times, counts, strict=True)},
+        "placed": int(batches.pairs.size),
+        "remainder": {r["values"]: r["counts"] for r in sorted(reasons, key=lambda r: r["values"])},
+    }

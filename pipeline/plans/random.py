@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..config import Section
-from .builder import Batched, Builder
+from .builder import Builder, Groups, make_groups
 from .eligible import Eligible
 from .fill import fill
 
@@ -16,10 +16,10 @@ class Params(Section):
 
 def build(
     eligible: Eligible, rows: np.ndarray, size: int, params: Params, rng: np.random.Generator
-) -> Batched:
+) -> Groups:
     """Shuffle the rows and cut them."""
     batches, left = fill(eligible, rng.permutation(rows), size)
-    return Batched(rows=batches, node=np.full(len(batches), -1, np.int32), left=left)
+    return make_groups(batches, left)
 
 
 BUILDER = Builder(name="random", build=build, params=Params)

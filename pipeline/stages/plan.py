@@ -12,21 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import __version__
-from ...artifact import atomic_folder, hash_rows
-from ...train.plan import PLAN_VERSION, Batches, write_plan
+from ...artifact import atomic_folder, hash_json, hash_rows
+from ...train.plan_files import PLAN_VERSION, Batches, write_plan
 from .. import config as configs
-from ..plans.curriculum import (
-    ASSEMBLY_VERSION,
-    Stretch,
-    build_batches,
-    require_images,
-    stretches,
-)
-from ..plans.eligible import Eligible, Objects, find_eligible, none_eligible
-from ..plans.quality import measure_quality
+from ..plans.curricula import Stretch, stretches
+from ..plans.eligible import Eligible, Objects, none_eligible
+from ..plans.epochs import ASSEMBLY_VERSION, build_batches, require_images
+from ..plans.loading import load_eligible
+from ..plans.quality import coverage, measure_quality
 from ..stage import Estimate, Made, Shard, Stage, require_done
 from ..staleness import status_of
-from .embed import Vectors
+from ..vectors import Vectors
 from .extract import load_store
 from .ingest import IngestStage
 
@@ -53,15 +49,18 @@ class PlanStage(Stage):
         where = f"{self.dataset.root / configs.CONFIG_NAME}: plans.{self.name}"
         return stretches(where, self.config)
 
-    @property
-    def needs_objects(self) -> bool:
-        """Whether a phase asks the ontology."""
-        return any("objects" in phase.builder.needs for phase in self.phases)
+    @cached_property
+    def needs(self) -> frozenset[str]:
+        """What the builders need, and what they use where the plan has it."""
+        parts = [part for phase in self.phases for part in phase.parts]
+        has = {"text"} if self.config.embeddings else set[str]()
+        likes = frozenset().union(*(part.builder.likes for part in parts))
+        return frozenset().union(*(part.needs for part in parts)) | (likes & has)
 
     @property
     def inputs(self) -> tuple[str, ...]:
         found = ["ingest", f"extract/{self.config.features}"]
-        if self.needs_objects:
+        if "objects" in self.needs:
             found.append("ontology")
         if self.config.embeddings:
             found.append(f"embed/{self.config.embeddings}")
@@ -103,7 +102,9 @@ class PlanStage(Stage):
             "inputs": self._input_hashes(),
             "embeddings": self._embeddings_hash(),
             "assembly": ASSEMBLY_VERSION,
-            "builders": {p.builder.name: p.builder.version for p in self.phases},
+            "builders": {
+                part.builder.name: part.builder.version for p in self.phases for part in p.parts
+            },
             "phases": {p.name: describe(p) for p in self.phases},
             "settings": self.config.model_dump(mode="json", exclude=outside),
         }
@@ -111,8 +112,10 @@ class PlanStage(Stage):
     def _input_hashes(self) -> dict[str, str]:
         features = require_done(self.dataset, f"extract/{self.config.features}")
         hashes = {"features": str(features.counts["content_hash"])}
-        if self.needs_objects:
+        if "objects" in self.needs:
             hashes["ontology"] = str(require_done(self.dataset, "ontology").counts["content_hash"])
+        if "text" in self.needs:
+            hashes["embeddings"] = hash_json(self._embeddings_hash())
         return hashes
 
     def _embeddings_hash(self) -> str:
@@ -146,13 +149,8 @@ class PlanStage(Stage):
         return Made(counts={k: shards[0].counts[k] for k in keep})
 
     def _eligible(self) -> Eligible:
-        pairs, images = self.dataset.pairs(), self.dataset.images()
         store = load_store(self.dataset, self.config.features)
-        eligible = find_eligible(pairs, images, store, self.config.split)
-        if not self.needs_objects:
-            return eligible
-        objects = load_objects(self.dataset.ontology_file, eligible.pair)
-        return Eligible(table=eligible.table, image=eligible.image, objects=objects)
+        return load_eligible(self.dataset, self.config, store, self.needs)
 
     def _header(self, eligible: Eligible, batches: Batches, remainder: pa.Table) -> dict[str, Any]:
         return {
@@ -182,8 +180,9 @@ class PlanStage(Stage):
 def describe(phase: Stretch) -> dict[str, Any]:
     """What decides the batches of a phase, as JSON."""
     return {
-        "builder": phase.builder.name,
-        "params": phase.params.model_dump(mode="json"),
+        "builder": phase.builder,
+        "params": phase.params,
+        "rotation": phase.rotation,
         "first_epoch": phase.epochs.start,
         "epochs": len(phase.epochs),
     }
@@ -215,38 +214,5 @@ def general_objects(
 
 
 def _goes_deep(phase: Stretch) -> bool:
-    depth = getattr(phase.params, "depth", "leaves")
-    wanted = "objects" in phase.builder.needs
-    return wanted and not (isinstance(depth, int) and depth <= _GENERAL_DEPTH)
-
-
-def coverage(eligible: Eligible, batches: Batches, remainder: pa.Table) -> dict[str, Any]:
-    """How often pairs are seen: in the whole plan, and what each reason kept out of an epoch."""
-    used = np.bincount(np.searchsorted(eligible.pair, batches.pairs).reshape(-1))
-    used = np.pad(used, (0, len(eligible) - len(used)))
-    times, counts = np.unique(used, return_counts=True)
-    reasons = pc.value_counts(remainder.column("reason")).to_pylist()
-    return {
-        "pairs_by_times_seen": {str(t): int(c) for t, c in zip(times, counts, strict=True)},
-        "placed": int(batches.pairs.size),
-        "remainder": {r["values"]: r["counts"] for r in sorted(reasons, key=lambda r: r["values"])},
-    }
-
-
-def load_objects(ontology_file: Path, pairs: np.ndarray) -> Objects:
-    """Read the object tree, and the deepest objects of some pairs (increasing numbers)."""
-    from ...ontology import Ontology
-
-    with Ontology(ontology_file) as ontology:
-        tree, deepest = ontology.objects(), ontology.deepest_objects()
-    pair, member = deepest.column("pair").to_numpy(), deepest.column("object").to_numpy()
-    row = np.searchsorted(pairs, pair)
-    known = pairs[np.minimum(row, len(pairs) - 1)] == pair
-    counts = np.bincount(row[known], minlength=len(pairs))
-    return Objects(
-        names=tree.column("synset").to_pylist(),
-        parent=tree.column("parent").fill_null(-1).to_numpy().astype(np.int32),
-        depth=tree.column("depth").to_numpy().astype(np.int32),
-        starts=np.concatenate([[0], np.cumsum(counts)]),
-        members=member[known].astype(np.int32),
-    )
+    depths = [getattr(p.params, "depth", None) for p in phase.parts if p.builder.name == "ontology"]
+    return any(not isinstance(d, int) or d > _GENERAL_DEPTH for d in depths)

@@ -15,7 +15,7 @@ from ...train.plan import Plan
 from .. import config as configs
 from ..engines.machine import device_of, torch_threads, worker_count
 from ..stage import Estimate, Made, Shard, Stage, require_done
-from .embed import Vectors
+from ..vectors import Vectors
 from .extract import load_store
 
 

@@ -13,8 +13,9 @@ from tonics.artifact import read_json
 from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.plans.eligible import Eligible
 from tonics.pipeline.plans.quality import measure_quality
-from tonics.pipeline.stages.embed import Vectors
-from tonics.train.plan import Batches, Plan
+from tonics.pipeline.vectors import Vectors
+from tonics.train.plan import Plan
+from tonics.train.plan_files import Batches
 
 # Pairs 10..17 of four images, two captions each; directions in degrees, lengths to be normalised.
 DEGREES = {10: 0, 11: 60, 12: 0, 13: 60, 14: 90, 15: 150, 16: 40, 17: 100}

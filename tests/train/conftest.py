@@ -15,7 +15,8 @@ from tonics.features import FeatureStore
 from tonics.features.detector import Label, Vocabulary
 from tonics.features.regions import MAX_ATTRIBUTES, Regions
 from tonics.features.writer import write_index, write_shard
-from tonics.train.plan import REMAINDER_SCHEMA, Batches, Plan, write_plan
+from tonics.train.plan import Plan
+from tonics.train.plan_files import REMAINDER_SCHEMA, Batches, write_plan
 from tonics.train.stream import CachedTexts
 
 DIM, TEXT_DIM = 16, 12

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tonics.errors import FormatError, InputError, PlanMismatch
-from tonics.train.plan import PAIRS_SCHEMA, REMAINDER_SCHEMA, Batches, Plan, write_plan
+from tonics.train.plan import Plan
+from tonics.train.plan_files import PAIRS_SCHEMA, REMAINDER_SCHEMA, Batches, write_plan
 
 B, N = 8, 40
 

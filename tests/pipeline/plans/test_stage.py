@@ -13,13 +13,14 @@ from tonics.artifact import Manifest
 from tonics.errors import InputError
 from tonics.pipeline.config import Phase
 from tonics.pipeline.dataset import Dataset
-from tonics.pipeline.plans import curriculum
-from tonics.pipeline.plans.curriculum import Stretch, stretches
+from tonics.pipeline.plans import curricula, epochs
+from tonics.pipeline.plans.curricula import Stretch, stretches
 from tonics.pipeline.plans.eligible import Objects
 from tonics.pipeline.stage import Shard
 from tonics.pipeline.stages import plan as stage_module
 from tonics.pipeline.stages.plan import PlanStage, general_objects
-from tonics.train.plan import Batches, Plan
+from tonics.train.plan import Plan
+from tonics.train.plan_files import Batches
 
 ALL = Shard(name="all", rows=0)
 
@@ -42,22 +43,22 @@ def test_a_redefined_curriculum_makes_its_plans_stale(
 ) -> None:
     before = identity(built, curriculum="tonics", epochs=8)
     assert identity(built, curriculum="tonics", epochs=8) == before
-    phases = list(curriculum.CURRICULA["tonics"])
+    phases = list(curricula.CURRICULA["tonics"])
     phases[1] = phases[1].model_copy(update={"params": {"depth": 4}})
-    monkeypatch.setitem(curriculum.CURRICULA, "tonics", tuple(phases))
+    monkeypatch.setitem(curricula.CURRICULA, "tonics", tuple(phases))
     after = identity(built, curriculum="tonics", epochs=8)
     assert before != after
     assert {key for key in before if before[key] != after[key]} == {"phases"}
 
 
 def test_a_curriculum_is_the_phases_it_stands_for(built: Path) -> None:
-    spelled = [phase.model_dump() for phase in curriculum.CURRICULA["random"]]
+    spelled = [phase.model_dump() for phase in curricula.CURRICULA["random"]]
     assert identity(built, curriculum="random") == identity(built, phases=spelled)
 
 
 def test_another_assembly_makes_plans_stale(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = identity(built)
-    monkeypatch.setattr(stage_module, "ASSEMBLY_VERSION", curriculum.ASSEMBLY_VERSION + 1)
+    monkeypatch.setattr(stage_module, "ASSEMBLY_VERSION", epochs.ASSEMBLY_VERSION + 1)
     assert identity(built) != before
 
 

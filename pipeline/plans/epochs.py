@@ -1,0 +1,234 @@
+"""Phases become all the batches of a plan, and its remainder: epochs, passes, groups, batches.
+
+An epoch is a series of passes; a pass offers one caption of every image. Builders put the rows of a
+pass into groups; what a pass cannot group is offered again in the next one. Groups are dealt into
+batches anew in every epoch, so that epochs of a phase in rotation cost a shuffle. What the epoch
+cannot place is its remainder, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ...errors import InputError
+from ...train.plan_files import REMAINDER_SCHEMA, Batches
+from ..config import Plan
+from .builder import Groups, join_groups
+from .curricula import Part, Stretch
+from .deal import Dealt, deal
+from .eligible import Eligible, count_distinct
+
+# Raised when the same settings and builders would give other batches: passes, dealing, what fills
+# a batch, which pairs are eligible, when two captions count as equal.
+ASSEMBLY_VERSION = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """The batches of an epoch, in order, and the rows it does not use."""
+
+    dealt: list[Dealt]
+    left: np.ndarray
+
+    def __len__(self) -> int:
+        return sum(len(d.rows) for d in self.dealt)
+
+
+def build_batches(
+    eligible: Eligible, plan: Plan, phases: Sequence[Stretch]
+) -> tuple[Batches, pa.Table]:
+    """Build every batch of a plan.
+
+    Returns:
+        The batches, in training order, and the remainder (epoch, phase, pair, reason).
+
+    Raises:
+        InputError: there are fewer images than one batch holds.
+    """
+    require_images(eligible.num_images, len(eligible), plan.batch_size)
+    batches, remainder = [], []
+    for number, phase in enumerate(phases):
+        repeats = any(part.builder.repeats for part in phase.parts)
+        for epoch, built in zip(phase.epochs, build_phase(eligible, plan, phase), strict=True):
+            batches += [_batches(eligible, d, epoch, number) for d in built.dealt]
+            remainder.append(_remainder(eligible, epoch, number, built.left, repeats))
+    if not sum(len(b.pairs) for b in batches):
+        raise InputError(
+            "plan",
+            f"the rules leave no batch of {plan.batch_size} among {len(eligible):,} pairs of "
+            f"{eligible.num_images:,} images with {count_distinct(eligible.caption):,} captions",
+            expected="batches without equal images or captions",
+            do="choose a smaller batch_size in tonics.toml",
+        )
+    return Batches.join(batches), pa.concat_tables(remainder)
+
+
+def build_phase(eligible: Eligible, plan: Plan, phase: Stretch) -> Iterator[Epoch]:
+    """Build the epochs of a phase, those of a rotation once."""
+    kept: dict[int, Grouped] = {}
+    for epoch in phase.epochs:
+        variant = (epoch - phase.epochs.start) % phase.rotation if phase.rotation else -1
+        grouped = kept.get(variant) or group_epoch(eligible, plan, phase, epoch)
+        if variant >= 0:
+            kept[variant] = grouped
+        yield deal_epoch(eligible, plan, grouped, epoch)
+
+
+def require_images(images: int, pairs: int, batch_size: int) -> None:
+    """Refuse a plan of fewer different images than one batch holds.
+
+    Raises:
+        InputError: always says how many there are.
+    """
+    if images < batch_size:
+        raise InputError(
+            "plan",
+            f"{images:,} images ({pairs:,} pairs) are eligible",
+            expected=f"at least batch_size = {batch_size}",
+            do="choose a smaller batch_size in tonics.toml, or add images",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouped:
+    """The groups of an epoch, by pass and by builder of the phase; ``left``: in no group."""
+
+    passes: list[list[Groups]]
+    left: np.ndarray
+
+
+def group_epoch(eligible: Eligible, plan: Plan, phase: Stretch, epoch: int) -> Grouped:
+    """Let the builders group the rows of each pass; what one pass leaves, the next one offers."""
+    rng = np.random.default_rng([plan.seed, epoch, 0])
+    pass_of = assign_passes(eligible.image, rng)
+    part_of = _assign_parts([part.share for part in phase.parts], len(eligible), rng)
+    wanted = plan.passes or int(pass_of.max()) + 1
+    left = [np.empty(0, np.int64) for _ in phase.parts]
+    passes: list[list[Groups]] = []
+    for number in range(wanted):
+        offered = [
+            np.concatenate([rest, np.flatnonzero((pass_of == number) & (part_of == i))])
+            for i, rest in enumerate(left)
+        ]
+        if all(count_distinct(eligible.image[rows]) < plan.batch_size for rows in offered):
+            # Later passes hold no image that this one lacks: nothing can come of them any more.
+            left = [*offered, np.flatnonzero((pass_of > number) & (pass_of < wanted))]
+            break
+        groups = [
+            _group_pass(eligible, plan, part, rows, rng)
+            for part, rows in zip(phase.parts, offered, strict=True)
+        ]
+        passes.append(groups)
+        left = [g.left for g in groups]
+    unused = np.concatenate(left)
+    if any(part.builder.repeats for part in phase.parts):
+        unused = _never_used(pass_of < wanted, passes)
+    return Grouped(passes=passes, left=unused)
+
+
+def _group_pass(
+    eligible: Eligible, plan: Plan, part: Part, rows: np.ndarray, rng: np.random.Generator
+) -> Groups:
+    size = part.builder.group_size(part.params, plan.batch_size)
+    if count_distinct(eligible.image[rows]) < plan.batch_size:
+        return join_groups([], size, rows)
+    return part.builder.build(eligible, rows, plan.batch_size, part.params, rng)
+
+
+def _never_used(offered: np.ndarray, passes: list[list[Groups]]) -> np.ndarray:
+    """The rows of an epoch that no group has, for builders that repeat some."""
+    used = np.zeros(len(offered), bool)
+    for groups in (groups for parts in passes for groups in parts):
+        used[groups.rows] = True
+    return np.flatnonzero(offered & ~used)
+
+
+def deal_epoch(eligible: Eligible, plan: Plan, grouped: Grouped, epoch: int) -> Epoch:
+    """Put the groups of an epoch into batches; groups without a batch wait for the next pass."""
+    rng = np.random.default_rng([plan.seed, epoch, 1])
+    dealt: list[Dealt] = []
+    waiting: dict[int, Groups] = {}
+    for parts in grouped.passes:
+        together = []
+        for i, groups in enumerate(parts):
+            size = groups.rows.shape[1]
+            offered = [waiting[i], groups] if i in waiting else [groups]
+            one = deal(eligible, join_groups(offered, size, groups.left), plan.batch_size, rng)
+            waiting[i] = one.undealt
+            together.append(one)
+        dealt += _mix(together, rng)
+    left = [grouped.left, *(groups.rows.reshape(-1) for groups in waiting.values())]
+    return Epoch(dealt=dealt, left=np.concatenate(left))
+
+
+def _mix(parts: list[Dealt], rng: np.random.Generator) -> list[Dealt]:
+    """Shuffle the batches of several builders; each stays as it is."""
+    if len(parts) == 1:
+        return parts
+    single = [d.batch(i) for d in parts for i in range(len(d.rows))]
+    return [single[i] for i in rng.permutation(len(single))]
+
+
+def assign_passes(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Deal each image's captions over the passes in random order: (n,) int64 pass of each row."""
+    order = np.lexsort((rng.random(len(image)), image))
+    grouped = image[order]
+    first = np.r_[True, grouped[1:] != grouped[:-1]]
+    start = np.maximum.accumulate(np.where(first, np.arange(len(image)), 0))
+    passes = np.empty(len(image), np.int64)
+    passes[order] = np.arange(len(image)) - start
+    return passes
+
+
+def _assign_parts(shares: Sequence[float], rows: int, rng: np.random.Generator) -> np.ndarray:
+    """Divide rows at random among the builders of a phase: (n,) int64."""
+    if len(shares) == 1:
+        return np.zeros(rows, np.int64)
+    return np.searchsorted(np.cumsum(shares)[:-1], rng.random(rows), side="right")
+
+
+def _batches(eligible: Eligible, dealt: Dealt, epoch: int, phase: int) -> Batches:
+    count = len(dealt.rows)
+    return Batches(
+        epoch=np.full(count, epoch, np.int32),
+        phase=np.full(count, phase, np.int16),
+        node=dealt.node.astype(np.int32),
+        pairs=eligible.pair[dealt.rows],
+        groups=_lists(dealt.groups),
+    )
+
+
+def _lists(groups: np.ndarray) -> pa.ListArray:
+    """(k, g) numbers as k lists."""
+    starts = np.arange(len(groups) + 1, dtype=np.int32) * groups.shape[1]
+    return pa.ListArray.from_arrays(starts, groups.reshape(-1).astype(np.int32))
+
+
+def _remainder(
+    eligible: Eligible, epoch: int, phase: int, left: np.ndarray, repeats: bool
+) -> pa.Table:
+    left = np.sort(left)
+    columns = {
+        "epoch": np.full(len(left), epoch, np.int32),
+        "phase": np.full(len(left), phase, np.int16),
+        "pair": eligible.pair[left],
+        "reason": ["not drawn"] * len(left) if repeats else _reasons(eligible, left),
+    }
+    return pa.table(columns, schema=REMAINDER_SCHEMA)
+
+
+def _reasons(eligible: Eligible, left: np.ndarray) -> list[str]:
+    """Why each row found no place: its caption, its image, or just the end of the epoch."""
+    repeated = [
+        counts[inverse] > 1
+        for groups in (eligible.caption, eligible.image)
+        for _, inverse, counts in [np.unique(groups[left], return_inverse=True, return_counts=True)]
+    ]
+    return [
+        "caption repeated" if caption else "image repeated" if image else "less than a batch left"
+        for caption, image in zip(*repeated, strict=True)
+    ]

@@ -1,0 +1,81 @@
+"""Rows by object: which object each row is drawn for, and how leftovers go to the one above.
+
+A row that names several objects is drawn for a random one of its deepest in each pass, never for
+the rarest: the rarest-object rule starves the frequent ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from .eligible import Objects
+
+_MIDDLE = 1 / 3  # of all rows that name an object
+
+
+def draw_objects(objects: Objects, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Choose one of each row's deepest objects: (n,) int32, -1 for a row that has none."""
+    first, count = objects.starts[rows], np.diff(objects.starts)[rows]
+    pick = first + np.floor(rng.random(len(rows)) * count).astype(np.int64)
+    has = count > 0
+    node = np.full(len(rows), -1, np.int32)
+    node[has] = objects.members[pick[has]]
+    return node
+
+
+def lift(objects: Objects, node: np.ndarray, depth: int) -> np.ndarray:
+    """Replace objects deeper than ``depth`` by their ancestor at that depth; -1 stays."""
+    node = node.copy()
+    while np.any(deep := (node >= 0) & (objects.depth[node] > depth)):
+        node[deep] = objects.parent[node[deep]]
+    return node
+
+
+def lift_to_middle(objects: Objects, node: np.ndarray) -> np.ndarray:
+    """Replace objects by the highest one above them that at most a third of the mentions name."""
+    small = objects.named <= _MIDDLE * objects.named.max(initial=0)
+    node = node.copy()
+    while True:
+        above = np.where(node >= 0, objects.parent[node], -1)
+        up = (above >= 0) & small[above]
+        if not up.any():
+            return node
+        node[up] = above[up]
+
+
+class Pools:
+    """Rows waiting at their objects.
+
+    Args:
+        rows: (n,) in the order they are to be taken. node: (n,) the object of each, -1 for none.
+    """
+
+    def __init__(self, objects: Objects, rows: np.ndarray, node: np.ndarray) -> None:
+        self.objects = objects
+        by_node = np.argsort(node, kind="stable")
+        bounds = np.searchsorted(node[by_node], np.arange(-1, len(objects.names) + 1))
+        cut = [rows[by_node[a:b]] for a, b in itertools.pairwise(bounds)]
+        self._nowhere, self._pools = [cut[0]], [[pool] for pool in cut[1:]]
+
+    def upward(self) -> Iterator[int]:
+        """Objects whose pool is not empty, the deepest first."""
+        for node in np.argsort(-self.objects.depth, kind="stable").tolist():
+            if any(map(len, self._pools[node])):
+                yield node
+
+    def take(self, node: int) -> np.ndarray:
+        """All rows waiting at an object."""
+        pool, self._pools[node] = np.concatenate(self._pools[node]), []
+        return pool
+
+    def pass_up(self, node: int, left: np.ndarray) -> None:
+        """Let what an object leaves wait at the one above, or nowhere."""
+        above = int(self.objects.parent[node])
+        (self._pools[above] if above >= 0 else self._nowhere).append(left)
+
+    def nowhere(self) -> np.ndarray:
+        """The rows that name no object, and what the root leaves."""
+        return np.concatenate(self._nowhere)
