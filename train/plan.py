@@ -137,6 +137,12 @@ class Plan:
         return [Phase(**{k: p[k] for k in Phase._fields}) for p in self.header["phases"]]
 
     @property
+    def schedule(self) -> Mapping[str, Any] | None:
+        """The rule of an adaptive plan, whose batches are pools; None for a list of batches."""
+        found: Mapping[str, Any] | None = self.header.get("schedule")
+        return found
+
+    @property
     def epochs(self) -> int:
         """How many epochs the plan has."""
         return int(self.header["counts"]["epochs"])

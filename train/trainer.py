@@ -88,6 +88,7 @@ def train(
         PlanMismatch: the run's checkpoint is of another plan, configuration, store or encoder.
         TonicsError: the loss is no longer finite.
     """
+    _refuse_pools(plan)
     total = config.total_steps(plan)
     where = find_device(device)
     with torch.random.fork_rng([where] if where.type == "cuda" else []):
@@ -111,6 +112,16 @@ def train(
     count = sum(p.numel() for p in state.model.parameters())
     last = state.metrics.last
     return TrainResult(run=run, steps=total, resumed=start, metrics=last, parameters=count)
+
+
+def _refuse_pools(plan: Plan) -> None:
+    if plan.schedule is not None:
+        raise InputError(
+            plan.path,
+            "the batches of an adaptive plan are pools to draw from",
+            expected="a static plan",
+            do="drive it with tonics.train.adaptive, and train on its replay",
+        )
 
 
 def _run_steps(

@@ -10,6 +10,7 @@ deal.py        groups of pairs -> batches without conflicts
 random.py      a uniform draw
 ontology.py    every batch from one object's subtree
 communities.py batches of several tight groups from unrelated places
+pools.py       batches of every object, for a trainer that decides which to draw from
 
 curricula.py   phases as the user writes them, and ready-made ones
 epochs.py      epochs and passes -> all batches of a plan, and its remainder
@@ -18,11 +19,11 @@ quality.py     how alike the captions of a batch are, beside random batches
 
 from __future__ import annotations
 
-from . import communities, ontology, random
+from . import communities, ontology, pools, random
 from .builder import Builder
 
 BUILDERS: dict[str, Builder] = {
-    b.name: b for b in (random.BUILDER, ontology.BUILDER, communities.BUILDER)
+    b.name: b for b in (random.BUILDER, ontology.BUILDER, communities.BUILDER, pools.BUILDER)
 }
 
 __all__ = ["BUILDERS", "Builder"]

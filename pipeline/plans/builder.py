@@ -69,6 +69,7 @@ class Builder:
         rotation: how many different passes are built before epochs take them in turn, where the
             phase does not say; 0: every epoch gets its own.
         repeats: whether a pass may use a pair several times and leave others out.
+        pools: whether the batches are pools for a trainer that decides, built once for all epochs.
         version: raised when the same inputs would give other groups.
     """
 
@@ -80,6 +81,7 @@ class Builder:
     group_size: Callable[[Any, int], int] = whole_batch
     rotation: int = 0
     repeats: bool = False
+    pools: bool = False
     version: int = 1
 
 

@@ -31,6 +31,8 @@ CURRICULA: dict[str, tuple[Phase, ...]] = {
         Phase(builder="random", share=0.34),
         Phase(builder="communities", share=0.66),
     ),
+    # Pools of batches for every object; the trainer opens objects as it learns.
+    "adaptive": (Phase(builder="pools"),),
 }
 _TOPIC_PURE = "kmeans"  # training that ends in its batches lost 15 of 290 points of recall
 
@@ -90,6 +92,9 @@ def stretches(where: str, plan: Plan) -> list[Stretch]:
     _check_world(where, plan)
     phases = _phases(where, plan)
     _check_sum(f"{where}.phases", [phase.share for phase in phases])
+    parts = [_parts(f"{where}.phases[{i}]", phase, plan) for i, phase in enumerate(phases)]
+    _check_end(where, parts)
+    _check_pools(where, parts)
     counts = apportion([phase.share for phase in phases], plan.epochs)
     if 0 in counts:
         raise ConfigError(
@@ -99,8 +104,8 @@ def stretches(where: str, plan: Plan) -> list[Stretch]:
             do="raise epochs, or give the phases more even shares",
         )
     starts = np.cumsum([0, *counts]).tolist()
-    parts = [_parts(f"{where}.phases[{i}]", phase, plan) for i, phase in enumerate(phases)]
-    _check_end(where, parts)
+    if parts[0][0].builder.pools:
+        starts = [0, 1]  # they are built once, however many epochs are drawn from them
     return [
         Stretch(
             name=name,
@@ -212,6 +217,14 @@ def _check_end(where: str, parts: Sequence[Sequence[Part]]) -> None:
             expected="a plan that does not end in batches of one topic: a model forgets the others",
             do='add { builder = "random", share = 0.3 } and lower the other shares',
         )
+
+
+def _check_pools(where: str, parts: Sequence[Sequence[Part]]) -> None:
+    pools = any(part.builder.pools for phase in parts for part in phase)
+    if pools and (len(parts) > 1 or len(parts[0]) > 1):
+        found = "pools beside other builders"
+        do = "give the plan one phase, or curriculum = 'adaptive'"
+        raise ConfigError(f"{where}.phases", found, expected="pools alone", do=do)
 
 
 def _names(phases: Sequence[Sequence[Part]]) -> list[str]:

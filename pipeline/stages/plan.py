@@ -15,6 +15,7 @@ from ... import __version__
 from ...artifact import atomic_folder, hash_json, hash_rows
 from ...train.plan_files import PLAN_VERSION, Batches, write_plan
 from .. import config as configs
+from ..plans import pools
 from ..plans.curricula import Stretch, stretches
 from ..plans.eligible import Eligible, Objects, none_eligible
 from ..plans.epochs import ASSEMBLY_VERSION, build_batches, require_images
@@ -160,7 +161,7 @@ class PlanStage(Stage):
             "seed": self.config.seed,
             "counts": {
                 "batches": len(batches.pairs),
-                "epochs": self.config.epochs,
+                "epochs": self.phases[-1].epochs.stop,
                 "pairs": len(eligible),
                 "images": eligible.num_images,
                 "remainder": remainder.num_rows,
@@ -174,7 +175,17 @@ class PlanStage(Stage):
             "nodes": eligible.objects.names if eligible.objects else [],
             "inputs": {"pairs": eligible.content_hash(), **self._input_hashes()},
             "coverage": coverage(eligible, batches, remainder),
+            **self._schedule(eligible, batches),
         }
+
+    def _schedule(self, eligible: Eligible, batches: Batches) -> dict[str, Any]:
+        """The header's rule for a trainer that decides, where the batches are pools."""
+        (part, *_) = self.phases[0].parts
+        if not part.builder.pools:
+            return {}
+        assert eligible.objects is not None, "pools are of objects"
+        steps = self.config.epochs * (len(eligible) // self.config.batch_size)
+        return {"schedule": pools.schedule(eligible.objects, batches, part.params, steps)}
 
 
 def describe(phase: Stretch) -> dict[str, Any]:

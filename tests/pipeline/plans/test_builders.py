@@ -74,7 +74,7 @@ def build(eligible: Eligible, plan: Plan):
     return build_batches(eligible, plan, stretches("plans.test", plan))
 
 
-PHASES = [Phase(builder=name) for name in BUILDERS]
+PHASES = [Phase(builder=name) for name in BUILDERS if not BUILDERS[name].pools]
 PHASES.append(Phase(builder="ontology", params={"depth": 1}))
 shapes = st.lists(st.integers(1, 4), min_size=8, max_size=60)
 
