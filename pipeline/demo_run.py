@@ -81,7 +81,7 @@ def _dataset(folder: Path, source: Path, scenes: int) -> Dataset:
             images=source / "images",
             captions=[source / "captions.json"],
             source_format="coco",
-            batch_size=min(BATCH_SIZE, max(2, scenes // 8)),
+            batch_size=min(BATCH_SIZE, max(4, scenes // 32 * 4)),
             epochs=EPOCHS,
             shard_images=125,
             shard_pairs=625,
@@ -127,7 +127,7 @@ def _next_steps(dataset: Path) -> str:
   . .venv/bin/activate      (after 'make demo': puts the command on the path)
   tonics -C {dataset} status
   tonics -C {dataset} show object dog
-  tonics -C {dataset} show batch tonics {_object_batch(dataset)}
+  tonics -C {dataset} show batch mixed {_object_batch(dataset)}
   tonics -C {dataset} show image 5
   tonics -C {dataset} sql "SELECT synset, subtree_images FROM objects ORDER BY 2 DESC LIMIT 10"
   tonics -C {dataset} sql "SELECT caption FROM pairs_of('dog.n.01') LIMIT 5"
@@ -135,9 +135,10 @@ def _next_steps(dataset: Path) -> str:
 
 
 def _object_batch(dataset: Path) -> int:
-    """A batch whose pairs share an object, as deep in the tree as there is one."""
-    plan = Plan(dataset / "plans" / "tonics")
-    return int(np.argmax(plan.batches.node))
+    """A batch of groups, as many as can be named after objects deep in the tree."""
+    plan = Plan(dataset / "plans" / "mixed")
+    named = [sum(map(bool, set(plan.groups_of(step)))) for step in range(len(plan))]
+    return int(np.argmax(named))
 
 
 def _all_cpu_s() -> float:

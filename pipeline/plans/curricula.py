@@ -154,10 +154,9 @@ def _part(where: str, name: str, share: float, phase: Phase, plan: Plan) -> Part
     group = builder.group_size(params, plan.batch_size)
     if group < 2 or plan.batch_size % group:
         raise ConfigError(
-            where,
-            f"groups of {group} in batches of {plan.batch_size}",
-            expected="groups of two pairs or more that divide batch_size",
-            do="set another batch_size, or params.group",
+            where.partition(".phases")[0] + ".batch_size",
+            f"{plan.batch_size}, which builder {name!r} cannot divide into groups of {group}",
+            expected="a multiple of the group size (16, or 8 up to 64), or params.group set",
         )
     if not plan.embeddings and "text" in builder.needs(params):
         raise ConfigError(

@@ -85,12 +85,13 @@ def _subtrees(
     return itertools.chain(zip(nodes.tolist(), members, strict=False))
 
 
-def schedule(objects: Objects, batches: Batches, params: Params, steps: int) -> dict[str, Any]:
+def schedule(objects: Objects, batches: Batches, params: Section, steps: int) -> dict[str, Any]:
     """The header's ``schedule``: the opening rule, and which pool lies above which.
 
     Args:
         steps: how long a run is meant to be.
     """
+    assert isinstance(params, Params), "the settings of pools"
     above = narrowing(objects, params.narrows)
     filled = set(np.unique(batches.node).tolist())
     nodes = sorted(filled)

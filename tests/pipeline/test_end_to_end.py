@@ -54,16 +54,18 @@ def check_plan(dataset: Path, name: str) -> Plan:
 
 
 def check_nodes(dataset: Path, plan: Plan) -> int:
-    """Every pair of a same-object batch mentions it; returns how many such batches there are."""
+    """Every pair of a batch or group with an object mentions it; how many such there are."""
+    said: dict[str, list[np.ndarray]] = {}
+    for step in range(len(plan)):
+        names = plan.groups_of(step) or [plan.node_of(step)]
+        for name, pairs in zip(names, np.split(plan.batch(step), len(names)), strict=True):
+            said.setdefault(name, []).append(pairs)
+    said.pop("", None)
     with Ontology(dataset / "ontology.duckdb") as ontology:
-        about = {
-            node: set(ontology.pairs(node).tolist())
-            for node in {plan.node_of(step) for step in range(len(plan))} - {"", None}
-        }
-    steps = [step for step in range(len(plan)) if plan.node_of(step)]
-    for step in steps:
-        assert set(plan.batch(step).tolist()) <= about[plan.node_of(step)]
-    return len(steps)
+        for name, groups in said.items():
+            about = set(ontology.pairs(name).tolist())
+            assert all(set(pairs.tolist()) <= about for pairs in groups)
+    return sum(map(len, said.values()))
 
 
 def check_scores(dataset: Path, run: str) -> dict[str, Any]:
@@ -126,13 +128,13 @@ def test_the_demo_finds_what_was_planted(demo: SimpleNamespace) -> None:
 def test_the_demo_prints_costs_scores_and_what_to_try_next(
     demo: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for stage in ("compose", "extract/grid", "parse", "embed/captions", "train/tonics", "in all"):
+    for stage in ("compose", "extract/grid", "parse", "embed/captions", "train/mixed", "in all"):
         assert re.search(rf"^{stage} +\d", demo.first, re.M), stage
     header = (
         "run +split +images +captions +i2t R@1 +i2t R@5 +i2t R@10 +t2i R@1 +t2i R@5 +t2i R@10 +rsum"
     )
     assert re.search(f"^{header}$", demo.first, re.M)
-    for run in ("random", "tonics"):
+    for run in ("random", "mixed"):
         scores = check_scores(demo.folder / "dataset", run)
         row = rf"^{run} +test +{scores['images']} +{scores['captions']} "
         assert re.search(row, demo.first, re.M)
@@ -158,7 +160,7 @@ def test_the_demo_again_does_nothing(demo: SimpleNamespace) -> None:
 def test_the_demos_plans_keep_the_rules(demo: SimpleNamespace) -> None:
     dataset = demo.folder / "dataset"
     assert check_nodes(dataset, check_plan(dataset, "random")) == 0
-    assert check_nodes(dataset, check_plan(dataset, "tonics")) > 0
+    assert check_nodes(dataset, check_plan(dataset, "mixed")) > 0
 
 
 # -- real photos
@@ -182,8 +184,8 @@ def photos(
     output = []
     for command in (
         ["init", folder, *words, "--epochs", "5", "--test", "0.2"],
-        ["-C", folder, "run", "eval/tonics", "plan/random", "--workers", "1"],
-        ["-C", folder, "eval", "tonics"],
+        ["-C", folder, "run", "eval/mixed", "plan/random", "--workers", "1"],
+        ["-C", folder, "eval", "mixed"],
     ):
         done = run_tonics(*command)
         assert done.returncode == 0, done.stderr
@@ -232,23 +234,23 @@ def test_real_captions_become_objects(photos: SimpleNamespace) -> None:
 @pytest.mark.shared
 @pytest.mark.slow
 def test_real_plans_keep_the_rules(photos: SimpleNamespace) -> None:
-    for name in ("random", "tonics"):
+    for name in ("random", "mixed"):
         plan = check_plan(photos.folder, name)
         nodes = check_nodes(photos.folder, plan)
-        assert (nodes > 0) == (name == "tonics")
+        assert (nodes > 0) == (name == "mixed")
         assert plan.quality["batches_measured"] > 0
 
 
 @pytest.mark.shared
 @pytest.mark.slow
 def test_real_scores(photos: SimpleNamespace) -> None:
-    scores = check_scores(photos.folder, "tonics")
+    scores = check_scores(photos.folder, "mixed")
     pairs = pq.read_table(photos.folder / "pairs.parquet").to_pylist()
     held_out = [row for row in pairs if row["split"] == "test"]
     assert scores["captions"] == len(held_out)
     assert scores["images"] == len({row["image"] for row in held_out})
     chance = 1000 / scores["images"]
     assert scores["t2i"]["r10"] > 1.3 * chance  # it has learnt something
-    falling = losses(photos.folder, "tonics")
+    falling = losses(photos.folder, "mixed")
     assert falling[-1] < falling[0]
     assert "i2t R@1" in photos.output[-1]

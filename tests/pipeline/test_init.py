@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 import tomllib
 from pathlib import Path
@@ -28,10 +29,10 @@ def test_the_written_file_loads_and_names_everything(tmp_path: Path) -> None:
     path = init_dataset(tmp_path / "new", batch_size=32, epochs=5, val=0.0, test=0.2)
     assert path == tmp_path / "new" / "tonics.toml"
     config = load_config(tmp_path / "new")
-    assert list(config.plans) == list(config.runs) == ["random", "tonics"]
+    assert list(config.plans) == list(config.runs) == ["random", "mixed"]
     assert {(p.batch_size, p.epochs) for p in config.plans.values()} == {(32, 5)}
     assert (config.ingest.splits.val, config.ingest.splits.test) == (0.0, 0.2)
-    assert config.plans["tonics"].curriculum == "tonics"
+    assert config.plans["mixed"].curriculum == "tonics-mixed"
 
 
 def test_the_commented_limit_is_the_default(tmp_path: Path) -> None:
@@ -47,11 +48,14 @@ def test_comments_are_kept_and_the_commented_phases_work(tmp_path: Path) -> None
     comments = [line.partition("#")[2] for line in TEMPLATE.read_text().splitlines()]
     for comment in filter(None, comments):
         assert comment.replace("{{", "{").replace("}}", "}") in text
-    assert "{" not in text.replace("{ builder", "").replace("params = { depth", "")
+    assert "{" not in re.sub(r"\{ (builder|mix|random)", "", text)
     phases = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")]
     start = phases.index("phases = [")
     parsed = tomllib.loads("\n".join(phases[start:][: phases[start:].index("]") + 1]))
-    assert [phase["builder"] for phase in parsed["phases"]] == ["random", "ontology"]
+    assert [set(phase.get("mix", [phase.get("builder")])) for phase in parsed["phases"]] == [
+        {"random"},
+        {"random", "ontology"},
+    ]
 
 
 def test_paths_inside_the_folder_are_relative_others_absolute(
