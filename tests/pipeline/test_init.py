@@ -116,8 +116,8 @@ def test_an_existing_file_is_refused_and_kept(sources: Path) -> None:
         ({"val": 0.9, "test": 1.5}, "^--test: value 1.5"),
         ({"val": 0.9, "test": 0.5}, "^--val and --test: .* add up to 1.4, expected at most 1"),
         (
-            {"epochs": 2},
-            "^--epochs: 2 epochs for 4 phases.*; raise it, or edit the phases in tonics",
+            {"epochs": 1},
+            "^--epochs: 1 epochs for 2 phases.*; raise it, or edit the phases in tonics",
         ),
         ({"batch_size": 1}, "^--batch-size: value 1, expected greater than 1"),
         ({"captions": ["."]}, "is a folder, expected a caption file, or a folder of .tar or"),
