@@ -1,0 +1,140 @@
+"""Phases as users write them: what they come to, and one clear line for what cannot be built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tonics.errors import ConfigError
+from tonics.pipeline.config import Plan
+from tonics.pipeline.plans.curricula import CURRICULA, stretches
+from tonics.pipeline.plans.epochs import build_batches, build_phase
+
+from .test_builders import make_eligible
+
+HALF = {"share": 0.5}
+
+
+def plan(*phases: dict[str, Any], **settings: Any) -> Plan:
+    values = {"embeddings": "captions", "batch_size": 16, "epochs": 10, **settings}
+    return Plan.model_validate({**values, "phases": list(phases)})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (plan({"builder": "magic"}), r"^t.phases\[0\].builder: value 'magic', expected one of ran"),
+        (plan({"builder": "random", **HALF}), r"^t.phases: shares \[0.5\] add up to 0.5, expected"),
+        (plan({}), r"^t.phases\[0\]: neither builder nor mix, expected one of them; mix = "),
+        (
+            plan({"builder": "random", "mix": {"random": 1.0}}),
+            r"^t.phases\[0\]: both builder and mix, expected one of them",
+        ),
+        (
+            plan({"mix": {"random": 0.5, "ontology": 0.4}}),
+            r"^t.phases\[0\].mix: shares \[0.5, 0.4\] add up to 0.9, expected 1",
+        ),
+        (
+            plan({"mix": {"random": 0.5, "magic": 0.5}}),
+            r"^t.phases\[0\].mix: value 'magic', expected one of random",
+        ),
+        (
+            plan({"mix": {"random": 0.5, "ontology": 0.5}, "params": {"depth": 2}}),
+            r"^t.phases\[0\].params.depth: not in mix, expected a table for each of random, onto",
+        ),
+        (
+            plan({"mix": {"random": 0.5, "ontology": 0.5}, "params": {"ontology": 2}}),
+            r"^t.phases\[0\].params.ontology: value 2, expected settings of builder 'ontology': d",
+        ),
+        (
+            plan({"builder": "ontology", "params": {"depth": -1}}),
+            r"^t.phases\[0\].params.depth: -1 .*, expected settings of builder 'ontology'",
+        ),
+        (
+            plan({"builder": "communities", "params": {"groups": 4}}),
+            r"^t.phases\[0\].params.groups: 4 .*, expected settings of builder 'communities': gr",
+        ),
+        (
+            plan({"builder": "communities"}, batch_size=13),
+            r"^t.batch_size: 13, which builder 'communities' cannot divide into groups of 1, expec",
+        ),
+        (
+            plan({"builder": "communities", "params": {"group": 5}}),
+            r"^t.batch_size: 16, which builder 'communities' cannot divide into groups of 5",
+        ),
+        (
+            plan({"builder": "communities"}, embeddings=""),
+            r"^t.embeddings: none, and builder 'communities' compares captions, expected the NAME",
+        ),
+        (
+            plan({"builder": "random"}, world_size=3),
+            r"^t.world_size: 3 processes for batches of 16, .* divides batch_size; set .* = 18",
+        ),
+        (plan(curriculum="magic"), r"^t.curriculum: value 'magic', expected one of random, tonics"),
+        (
+            plan({"builder": "random"}, curriculum="tonics"),
+            r"^t: both curriculum and phases, expected one of them; keep one",
+        ),
+        (
+            plan({"builder": "random", **HALF}, {"builder": "ontology", **HALF}, epochs=1),
+            r"^t.epochs: 1 epochs for 2 phases, expected at least one epoch a phase",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_one_line(wanted: Plan, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        stretches("t", wanted)
+
+
+def test_ready_made_curricula_are_what_they_say() -> None:
+    assert list(CURRICULA) == ["random", "tonics", "tonics-mixed", "adaptive"]
+    mixed = stretches("t", plan(curriculum="tonics-mixed", epochs=9))
+    assert [(s.builder, len(s.epochs)) for s in mixed] == [("random", 3), ("communities", 6)]
+    paper = stretches("t", plan(curriculum="tonics"))
+    assert [s.name for s in paper] == ["random", "ontology middle", "ontology leaves", "random 2"]
+
+
+def test_a_mix_shares_each_epoch_and_shuffles_the_batches() -> None:
+    eligible = make_eligible([2] * 600, 10**9)
+    wanted = plan({"mix": {"random": 0.25, "communities": 0.75}}, epochs=2)
+    (phase,) = stretches("t", wanted)
+    assert phase.name == "random + communities"
+    assert phase.params["communities"]["share"] == 0.75
+    batches, remainder = build_batches(eligible, wanted, [phase])
+    for epoch in (0, 1):
+        chosen = np.flatnonzero(batches.epoch == epoch)
+        is_groups = np.array([len(batches.groups[i].as_py()) > 0 for i in chosen])
+        assert 0.65 < is_groups.mean() < 0.85
+        assert np.count_nonzero(np.diff(is_groups.astype(int))) > 10  # not one after the other
+        placed = batches.pairs[chosen].ravel().tolist()
+        left = remainder.filter(np.asarray(remainder["epoch"]) == epoch)["pair"].to_pylist()
+        assert sorted([*placed, *left]) == eligible.pair.tolist()
+
+
+def test_epochs_in_rotation_hold_the_same_groups_in_other_batches() -> None:
+    eligible = make_eligible([1] * 600, 10**9)
+    wanted = plan({"builder": "communities", "rotation": 2}, epochs=4)
+    epochs = list(build_phase(eligible, wanted, *stretches("t", wanted)))
+
+    def groups(epoch: int) -> set[tuple[int, ...]]:
+        rows = np.concatenate([d.rows for d in epochs[epoch].dealt]).reshape(-1, 8)
+        return {tuple(sorted(g)) for g in rows.tolist()}
+
+    def batches(epoch: int) -> set[tuple[int, ...]]:
+        rows = np.concatenate([d.rows for d in epochs[epoch].dealt])
+        return {tuple(sorted(b)) for b in rows.tolist()}
+
+    assert len(groups(0) & groups(2)) > 0.95 * len(groups(0))
+    assert len(batches(0) & batches(2)) < 0.05 * len(batches(0))
+    assert len(groups(0) & groups(1)) < 0.5 * len(groups(0))
+
+
+def test_a_rotation_of_whole_batches_shuffles_them() -> None:
+    eligible = make_eligible([1] * 320, 10**9)
+    wanted = plan({"builder": "random", "rotation": 1}, epochs=2)
+    one, two = build_phase(eligible, wanted, *stretches("t", wanted))
+    first, second = one.dealt[0].rows.tolist(), two.dealt[0].rows.tolist()
+    assert first != second
+    assert sorted(first) == sorted(second)
