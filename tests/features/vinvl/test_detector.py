@@ -479,15 +479,13 @@ def test_a_gpu_finds_the_same(weights, photo, precision, ignore):
         zip(ours(images, boxes), on_cpu(images, boxes), strict=True)
     ):
         found.check(f"image {k}", config.dim)
-        pairs = matched(found, expected, 0.05 if exact else 3)
+        pairs = list(matched(found, expected, 0.05 if exact else 3))
         assert len(pairs) >= (1 if exact else 0.8) * max(len(found), len(expected))
         a, b = np.array(pairs).T
-        error = np.linalg.norm(
-            found.features[a].astype(np.float32) - expected.features[b].astype(np.float32)
-        )
-        assert error < (1e-3 if exact else 0.02) * np.linalg.norm(
-            expected.features[b].astype(np.float32)
-        )
+        mine, theirs = (x.astype(np.float32) for x in (found.features[a], expected.features[b]))
+        errors = np.linalg.norm(mine - theirs, axis=1) / np.linalg.norm(theirs, axis=1)
+        # In half precision a proposal may move by a pixel, which is much of a small box.
+        assert (errors.max() if exact else np.median(errors)) < (1e-3 if exact else 0.01)
         tolerance = 2e-3 if exact else 0.05
         np.testing.assert_allclose(found.scores[a], expected.scores[b], rtol=0, atol=tolerance)
         np.testing.assert_allclose(
@@ -496,11 +494,20 @@ def test_a_gpu_finds_the_same(weights, photo, precision, ignore):
 
 
 def matched(found, expected, reach):
-    """Pair detections of the same label whose boxes are nearer than ``reach`` pixels."""
-    distance = np.abs(found.boxes[:, None] - expected.boxes[None]).max(axis=2)
-    distance[found.labels[:, None] != expected.labels[None]] = np.inf
-    nearest = distance.argmin(axis=1)
-    return [(k, j) for k, j in enumerate(nearest) if distance[k, j] < reach]
+    """Pair detections of the same label whose boxes are nearer than ``reach`` pixels, each once.
+
+    Boxes that were cut to nothing at a border are equal: then the nearest score decides.
+    """
+    near = np.abs(found.boxes[:, None] - expected.boxes[None]).max(axis=2) < reach
+    near &= found.labels[:, None] == expected.labels[None]
+    apart = np.abs(found.scores[:, None] - expected.scores[None])
+    pairs = sorted(zip(*np.nonzero(near), strict=True), key=lambda pair: apart[pair])
+    ours, theirs = set(), set()
+    for k, j in pairs:
+        if k not in ours and j not in theirs:
+            ours.add(k)
+            theirs.add(j)
+            yield k, j
 
 
 def test_boxes_travel_between_the_photo_and_its_input(small, photo):
