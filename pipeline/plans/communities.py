@@ -40,6 +40,7 @@ class Params(Section):
     skip: Annotated[int, Field(ge=0)] = 30  # the nearest that are left out
     reach: Annotated[int, Field(gt=0)] = 130  # the last rank looked at
     objects: bool = True  # groups of pairs that share an object
+    under: str = ""  # only objects at or below this one: animal.n.01, or animal
     similarity: Literal["text", "image", "both"] = "text"
 
 
@@ -71,7 +72,7 @@ def build(
         return finder.finish(order, [])
     objects = eligible.objects
     assert objects is not None, "communities of objects need Eligible.objects"
-    pools, parts = Pools(objects, order, draw_objects(objects, order, rng)), []
+    pools, parts = Pools(objects, order, draw_objects(objects, order, rng, params.under)), []
     for node in pools.upward():
         pool = pools.take(node)
         parts.append(finder.group(pool, len(pool) / max(1, objects.named[node]), node))

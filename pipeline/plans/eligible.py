@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...artifact import hash_rows
-from ...errors import InputError
+from ...errors import ConfigError, InputError
 from ...features import FeatureStore
 from .similarity import Codes, Similarity
 
@@ -33,6 +34,32 @@ class Objects:
     depth: np.ndarray
     starts: np.ndarray
     members: np.ndarray
+
+    def find(self, where: str, name: str) -> int:
+        """The number of an object, by its synset or the word of one.
+
+        Raises:
+            ConfigError: there is none; the message names the nearest.
+        """
+        words = [synset.rpartition(".")[0].rpartition(".")[0] for synset in self.names]
+        for known in (self.names, words):
+            if name in known:
+                return known.index(name)
+        near = difflib.get_close_matches(name, dict.fromkeys([*words, *self.names]), 3)
+        raise ConfigError(
+            where,
+            f"no object {name!r} among {len(self.names):,}",
+            expected="an object of this dataset's ontology",
+            do=f"did you mean {', '.join(near)}?" if near else "see 'tonics sql \"FROM objects\"'",
+        )
+
+    def below(self, node: int) -> np.ndarray:
+        """(n,) bool: the objects at or below one."""
+        found = np.zeros(len(self.names), bool)
+        found[node] = True
+        for number in range(node + 1, len(found)):
+            found[number] = self.parent[number] >= 0 and found[self.parent[number]]
+        return found
 
     @cached_property
     def named(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,14 +17,32 @@ from .eligible import Objects
 _MIDDLE = 1 / 3  # of all rows that name an object
 
 
-def draw_objects(objects: Objects, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Choose one of each row's deepest objects: (n,) int32, -1 for a row that has none."""
+def draw_objects(
+    objects: Objects, rows: np.ndarray, rng: np.random.Generator, under: str = ""
+) -> np.ndarray:
+    """Choose one of each row's deepest objects: (n,) int32, -1 for a row that has none.
+
+    Args:
+        under: choose only among objects at or below this one.
+
+    Raises:
+        ConfigError: there is no such object.
+    """
+    if under:
+        objects = _only_below(objects, objects.find("params.under", under))
     first, count = objects.starts[rows], np.diff(objects.starts)[rows]
     pick = first + np.floor(rng.random(len(rows)) * count).astype(np.int64)
     has = count > 0
     node = np.full(len(rows), -1, np.int32)
     node[has] = objects.members[pick[has]]
     return node
+
+
+def _only_below(objects: Objects, node: int) -> Objects:
+    """The same tree, with only those mentions that name an object at or below one."""
+    kept = objects.below(node)[objects.members]
+    ends = np.concatenate([[0], np.cumsum(kept)])
+    return replace(objects, starts=ends[objects.starts], members=objects.members[kept])
 
 
 def lift(objects: Objects, node: np.ndarray, depth: int) -> np.ndarray:

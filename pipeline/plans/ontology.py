@@ -25,10 +25,11 @@ class Params(Section):
     """Where in the tree batches are drawn.
 
     ``leaves``, no deeper than a number of levels, or ``middle``: the highest objects that at most a
-    third of the mentions name.
+    third of the mentions name. Pairs that name nothing ``under`` come in batches of any objects.
     """
 
     depth: Annotated[int, Field(ge=0)] | Literal["leaves", "middle"] = "leaves"
+    under: str = ""  # only objects at or below this one: animal.n.01, or animal
     split: Annotated[int, Field(ge=0)] = (
         16  # batches of a pass a node has before it is split; 0: never
     )
@@ -41,7 +42,7 @@ def build(
     objects = eligible.objects
     assert objects is not None, "the ontology builder needs Eligible.objects"
     order = rng.permutation(rows)
-    node = draw_objects(objects, order, rng)
+    node = draw_objects(objects, order, rng, params.under)
     if params.depth == "middle":
         node = lift_to_middle(objects, node)
     elif params.depth != "leaves":

@@ -138,3 +138,23 @@ def test_a_rotation_of_whole_batches_shuffles_them() -> None:
     first, second = one.dealt[0].rows.tolist(), two.dealt[0].rows.tolist()
     assert first != second
     assert sorted(first) == sorted(second)
+
+
+@pytest.mark.parametrize("builder", ["ontology", "communities"])
+def test_batches_about_one_branch_of_the_tree(builder: str) -> None:
+    eligible = make_eligible([1] * 600, 10**9)
+    wanted = plan({"builder": builder, "params": {"under": "o1"}}, batch_size=8)
+    batches, remainder = build_batches(eligible, wanted, stretches("t", wanted))
+    named = batches.node if builder == "ontology" else batches.groups.flatten().to_numpy()
+    assert set(named.tolist()) <= {-1, 0, 1, 3, 4}  # nothing of 2 and 5; 0 is above all
+    assert {3, 4} <= set(named.tolist())
+    assert batches.pairs.size + remainder.num_rows == 600 * 10  # the others are placed too
+
+
+@pytest.mark.parametrize("builder", ["ontology", "communities"])
+def test_an_object_that_does_not_exist_is_refused_with_suggestions(builder: str) -> None:
+    eligible = make_eligible([1] * 60, 10**9)
+    wanted = plan({"builder": builder, "params": {"under": "o11.n.01"}}, batch_size=8)
+    says = r"params.under: no object 'o11.n.01' among 6, .*; did you mean o1.n.01"
+    with pytest.raises(ConfigError, match=says):
+        build_batches(eligible, wanted, stretches("t", wanted))
