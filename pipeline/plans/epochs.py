@@ -25,6 +25,7 @@ from .eligible import Eligible, count_distinct
 # Raised when the same settings and builders would give other batches: passes, dealing, what fills
 # a batch, which pairs are eligible, when two captions count as equal.
 ASSEMBLY_VERSION = 2
+_ROW_BITS = 32  # of a sort key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,12 +176,12 @@ def _mix(parts: list[Dealt], rng: np.random.Generator) -> list[Dealt]:
 
 def assign_passes(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Deal each image's captions over the passes in random order: (n,) int64 pass of each row."""
-    order = np.lexsort((rng.random(len(image)), image))
-    grouped = image[order]
+    mixed, numbers = rng.permutation(len(image)), np.arange(len(image))
+    ordered = np.sort((image[mixed] << _ROW_BITS) + numbers)  # no two are equal
+    grouped, order = ordered >> _ROW_BITS, mixed[ordered & ((1 << _ROW_BITS) - 1)]
     first = np.r_[True, grouped[1:] != grouped[:-1]]
-    start = np.maximum.accumulate(np.where(first, np.arange(len(image)), 0))
     passes = np.empty(len(image), np.int64)
-    passes[order] = np.arange(len(image)) - start
+    passes[order] = numbers - np.maximum.accumulate(np.where(first, numbers, 0))
     return passes
 
 
