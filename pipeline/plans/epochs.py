@@ -20,12 +20,11 @@ from ..config import Plan
 from .builder import Groups, join_groups
 from .curricula import Part, Stretch
 from .deal import Dealt, deal
-from .eligible import Eligible, count_distinct
+from .eligible import Eligible, count_before, count_distinct
 
 # Raised when the same settings and builders would give other batches: passes, dealing, what fills
 # a batch, which pairs are eligible, when two captions count as equal.
 ASSEMBLY_VERSION = 2
-_ROW_BITS = 32  # of a sort key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +114,15 @@ def group_epoch(eligible: Eligible, plan: Plan, phase: Stretch, epoch: int) -> G
             np.concatenate([rest, np.flatnonzero((pass_of == number) & (part_of == i))])
             for i, rest in enumerate(left)
         ]
-        if all(count_distinct(eligible.image[rows]) < plan.batch_size for rows in offered):
-            # Later passes hold no image that this one lacks: nothing can come of them any more.
-            left = [*offered, np.flatnonzero((pass_of > number) & (pass_of < wanted))]
-            break
+        if _too_few(eligible, plan, offered):
+            later = (pass_of > number) & (pass_of < wanted)
+            rest = [
+                np.concatenate([rows, np.flatnonzero(later & (part_of == i))])
+                for i, rows in enumerate(offered)
+            ]
+            if _too_few(eligible, plan, rest):  # all the passes to come together
+                left = rest
+                break
         groups = [
             _group_pass(eligible, plan, part, rows, rng)
             for part, rows in zip(phase.parts, offered, strict=True)
@@ -138,6 +142,10 @@ def _group_pass(
     if count_distinct(eligible.image[rows]) < plan.batch_size:
         return join_groups([], size, rows)
     return part.builder.build(eligible, rows, plan.batch_size, part.params, rng)
+
+
+def _too_few(eligible: Eligible, plan: Plan, parts: Sequence[np.ndarray]) -> bool:
+    return all(count_distinct(eligible.image[rows]) < plan.batch_size for rows in parts)
 
 
 def _never_used(offered: np.ndarray, passes: list[list[Groups]]) -> np.ndarray:
@@ -176,12 +184,8 @@ def _mix(parts: list[Dealt], rng: np.random.Generator) -> list[Dealt]:
 
 def assign_passes(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Deal each image's captions over the passes in random order: (n,) int64 pass of each row."""
-    mixed, numbers = rng.permutation(len(image)), np.arange(len(image))
-    ordered = np.sort((image[mixed] << _ROW_BITS) + numbers)  # no two are equal
-    grouped, order = ordered >> _ROW_BITS, mixed[ordered & ((1 << _ROW_BITS) - 1)]
-    first = np.r_[True, grouped[1:] != grouped[:-1]]
-    passes = np.empty(len(image), np.int64)
-    passes[order] = numbers - np.maximum.accumulate(np.where(first, numbers, 0))
+    mixed, passes = rng.permutation(len(image)), np.empty(len(image), np.int64)
+    passes[mixed] = count_before(image[mixed])
     return passes
 
 

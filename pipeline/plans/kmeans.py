@@ -26,6 +26,7 @@ _SAMPLE = 256  # rows a centre is found from, at most
 _MOST_SAMPLED = 1 << 18
 _ROUNDS = 12
 _BLOCK = 1 << 15  # rows assigned at once
+_ALONE = 1 << 18  # numbers below which more threads cost more than they save
 
 
 class Params(Section):
@@ -93,17 +94,30 @@ def _nearest(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
     How faiss breaks ties depends on the device; products of whole numbers do not.
     """
-    index = _index(vectors.shape[1])
-    index.add(np.ascontiguousarray(centres))
-    products, found = index.search(vectors, min(2, len(centres)))
+    products, found = _search(vectors, centres, min(2, len(centres)))
     nearest = found[:, 0].astype(np.int64)
     tied = np.flatnonzero(products[:, 0] == products[:, -1])
     nearest[tied] = np.argmax(vectors[tied] @ centres.T, axis=1)
     return nearest
 
 
-def _index(width: int) -> Any:
-    """An empty exact index of faiss, on all GPUs it has."""
+def _search(vectors: np.ndarray, centres: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The largest products with centres, and whose they are; on the GPUs of faiss, if any."""
+    faiss = _faiss()
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    if faiss.get_num_gpus():
+        index = faiss.index_cpu_to_all_gpus(index)
+    index.add(np.ascontiguousarray(centres))
+    threads = faiss.omp_get_max_threads()
+    if vectors.size < _ALONE:
+        faiss.omp_set_num_threads(1)
+    try:
+        return index.search(vectors, count)
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def _faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
@@ -112,8 +126,7 @@ def _index(width: int) -> Any:
             "package faiss is not installed",
             do="pip install 'tonics[cpu]', or 'tonics[gpu]' for NVIDIA GPUs",
         ) from error
-    flat = faiss.IndexFlatIP(width)
-    return faiss.index_cpu_to_all_gpus(flat) if faiss.get_num_gpus() else flat
+    return faiss
 
 
 BUILDER = Builder(name="kmeans", build=build, params=Params, needs=needs)
