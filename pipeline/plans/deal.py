@@ -59,9 +59,7 @@ def deal(eligible: Eligible, groups: Groups, size: int, rng: np.random.Generator
     )
 
 
-def dealable(
-    eligible: Eligible, rows: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def dealable(eligible: Eligible, rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Set rows aside that say or show what more rows do than there can be batches.
 
     Each batch holds a caption once: groups of the others could not be dealt, and would cost the
@@ -73,7 +71,7 @@ def dealable(
     turns = [count_before(values[rows]) for values in (eligible.caption, eligible.image)]
     turn = np.maximum(*turns)
     batches = len(rows) // size
-    while (possible := np.count_nonzero(turn < batches) // size) < batches:
+    while (possible := int(np.count_nonzero(turn < batches)) // size) < batches:
         batches = possible
     return rows[turn < batches], rows[turn >= batches]
 
