@@ -216,20 +216,19 @@ def run(
     """
     from .build import bring_up, print_forecast
     from .graph import choose, stages_of, with_inputs
-    from .stages.imported import ImportStage
 
     dataset = _open(context)
     stages = stages_of(dataset)
     anew = choose(stages, rebuild) if rebuild else []
     chosen = with_inputs(stages, [*choose(stages, stage or []), *anew])
     if dry:
-        empty = [one for one in chosen if isinstance(one, ImportStage) and one.empty]
+        waiting = [one for one in chosen if one.waits_for]
         for one in chosen:
-            if one not in empty:
+            if one not in waiting:
                 one.check()
         print_forecast(dataset, chosen, [s.key for s in anew], as_json, workers)
-        for one in empty:
-            typer.echo(f"{one.key} waits for 'tonics features import {one.name} FILE'", err=as_json)
+        for one in waiting:
+            typer.echo(f"{one.key} waits for '{one.waits_for}'", err=as_json)
         return
     bring_up(
         chosen,

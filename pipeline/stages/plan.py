@@ -20,7 +20,7 @@ from ..plans.eligible import Eligible, Objects, none_eligible
 from ..plans.epochs import ASSEMBLY_VERSION, build_batches, require_images
 from ..plans.loading import load_eligible
 from ..plans.quality import coverage, measure_quality
-from ..stage import Estimate, Made, Shard, Stage, require_done
+from ..stage import Estimate, Made, Reject, Shard, Stage, require_done
 from ..staleness import status_of
 from ..vectors import Vectors
 from .extract import load_store
@@ -125,7 +125,7 @@ class PlanStage(Stage):
 
     def make(self, shard: Shard) -> Made:
         eligible = self._eligible()
-        batches, remainder = build_batches(eligible, self.config, self.phases)
+        batches, remainder, left_out = self.decide(eligible)
         quality: dict[str, Any] = {}
         if self.config.embeddings:
             vectors = Vectors(self.dataset, self.config.embeddings)
@@ -136,6 +136,7 @@ class PlanStage(Stage):
         return Made(
             outputs=sorted(self.folder.iterdir()),
             rows=len(eligible),
+            rejected=left_out,
             ignored={"not eligible": shard.rows - len(eligible)},
             counts={
                 "plan_id": written["plan_id"],
@@ -143,6 +144,10 @@ class PlanStage(Stage):
                 "notes": general_objects(eligible.objects, batches, self.phases),
             },
         )
+
+    def decide(self, eligible: Eligible) -> tuple[Batches, pa.Table, list[Reject]]:
+        """The batches, the remainder, and batches that were to be and are left out."""
+        return (*build_batches(eligible, self.config, self.phases), [])
 
     def merge(self, shards: Sequence[Any]) -> Made:
         keep = ("plan_id", "batches", "epochs", "pairs", "images", "remainder", "notes")
