@@ -16,7 +16,8 @@ from .config import CONFIG_NAME, IMPORTED
 from .dataset import Dataset
 from .graph import stages_of, with_inputs
 from .lock import lock_file, locked
-from .plans.table import ROWS_AT_ONCE, batches_table, read_batches, write_batches
+from .plans import table
+from .plans.listed import read_batches
 from .show import open_plan
 from .stage import Stage
 from .stages.imported_plan import ImportedPlanStage
@@ -54,18 +55,18 @@ def export_plan(
         "batches": len(plan),
         "created_by": f"tonics {__version__}",
     }
-    rows = write_batches(file.resolve(), _tables(plan, epochs=epochs), about)
+    rows = table.write_batches(file.resolve(), _tables(plan, epochs=epochs), about)
     return Exported(batches=len(plan), rows=rows, bytes=file.stat().st_size)
 
 
 def _tables(plan: Plan, *, epochs: bool) -> Iterator[pa.Table]:
-    per_table = max(1, ROWS_AT_ONCE // plan.batch_size)
+    per_table = max(1, table.ROWS_AT_ONCE // plan.batch_size)
     keys, image_ids = (plan.pairs.column(name) for name in ("pair_key", "image_id"))
     for start in range(0, max(1, len(plan)), per_table):
         some = slice(start, start + per_table)
         pairs = plan.batches.pairs[some]
         rows = pa.array(plan.rows(pairs.reshape(-1)))
-        yield batches_table(
+        yield table.batches_table(
             np.arange(start, start + len(pairs)),
             plan.batch_size,
             keys.take(rows),
@@ -98,6 +99,7 @@ def import_batches(
     _check_config(dataset, name, file)
     stages = stages_of(dataset)
     stage = ImportedPlanStage(dataset, name)
+    stage.check_settings()
     _require_inputs(stages, stage)
     listed = read_batches(file)
     stage.require_size(listed.size, file)

@@ -13,6 +13,9 @@ communities.py batches of several tight groups from unrelated places
 
 curricula.py   phases as the user writes them, and ready-made ones
 epochs.py      epochs and passes -> all batches of a plan, and its remainder
+table.py       batches as a parquet table, written for others
+listed.py      batches as others list them in such a table, read
+imported.py    listed batches -> those of a plan, by the same rules
 quality.py     how alike the captions of a batch are, beside random batches
 """
 

@@ -13,7 +13,7 @@ from ...errors import InputError, first_ten
 from ...train.plan_files import REMAINDER_SCHEMA, Batches
 from ..stage import Reject
 from .eligible import Eligible
-from .table import Listed
+from .listed import Listed
 
 # Raised when the same table would give another plan.
 IMPORT_VERSION = 1

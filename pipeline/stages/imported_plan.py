@@ -21,7 +21,8 @@ from ..config import IMPORTED
 from ..plans.curricula import Stretch, check_world
 from ..plans.eligible import Eligible
 from ..plans.imported import IMPORT_VERSION, Placed, place_batches
-from ..plans.table import Listed, read_about, read_batches, write_batches
+from ..plans.listed import Listed, read_batches
+from ..plans.table import read_about, write_batches
 from ..stage import Made, Reject, Shard, manifest_file, shard_manifests
 from .plan import PlanStage
 
@@ -75,13 +76,21 @@ class ImportedPlanStage(PlanStage):
         return {"content_hash": self.about["content_hash"], "drop_conflicts": drop}
 
     def check(self) -> None:
+        self.check_settings()
+        self.require_size(int(self.about["batch_size"]), self.about["source"])
+        self._check_images()
+
+    def check_settings(self) -> None:
+        """Refuse settings that a table decides, and ranks that do not divide its batches.
+
+        Raises:
+            ConfigError: naming the setting.
+        """
         where = f"{self.dataset.root / configs.CONFIG_NAME}: plans.{self.name}"
         if given := sorted(self.config.model_fields_set.intersection(_FIXED)):
             found = f"set, and the batches of {self.name!r} are imported as they are"
             raise ConfigError(f"{where}.{given[0]}", found, do="take it out")
         check_world(where, self.config)
-        self.require_size(int(self.about["batch_size"]), self.about["source"])
-        self._check_images()
 
     def require_size(self, size: int, source: object) -> None:
         """Refuse batches of another size than the plan is to have.

@@ -65,7 +65,6 @@ def test_an_export_is_a_plain_table(
     built: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table, "ROWS_AT_ONCE", 10)
-    monkeypatch.setattr("tonics.pipeline.plan_exchange.ROWS_AT_ONCE", 10)
     file = tmp_path / "out.parquet"
     done = run("-C", built, "plans", "export", "tonics", file)
     plan = Plan(built / "plans" / "tonics")
@@ -190,7 +189,8 @@ def test_the_section_must_be_there_and_fit(copy: Path, run: Run, tmp_path: Path)
         done = run("-C", copy, "plans", "import", name, file)
         (copy / "tonics.toml").write_text(config)
         assert done.code == 2
-        assert not (copy / "plans" / "theirs").exists()
+        assert not list(copy.glob("*plan*/theirs"))
+        assert not list((copy / ".tonics").rglob("imported.parquet*"))
         return str(done.err)
 
     assert (

@@ -16,7 +16,8 @@ from tonics.errors import InputError
 from tonics.pipeline.plans import imported, table
 from tonics.pipeline.plans.eligible import Eligible
 from tonics.pipeline.plans.imported import Placed, place_batches
-from tonics.pipeline.plans.table import Listed, read_batches, write_batches
+from tonics.pipeline.plans.listed import Listed, read_batches
+from tonics.pipeline.plans.table import write_batches
 
 TEXTS = (
     pa.string(),
@@ -161,6 +162,15 @@ def test_what_is_no_table_of_batches_is_refused(
     columns = {name: c for name, c in {**FOUR, **change}.items() if c is not None}
     with pytest.raises(InputError, match=rf"theirs\.parquet: .*{says}"):
         read_batches(write(tmp_path, **columns))
+
+
+def test_rows_are_numbered_over_the_whole_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "ROWS_AT_ONCE", 1)  # four rows are read at a time
+    keys = [*"abcdefghi", None, "j", "k"]
+    with pytest.raises(InputError, match=r"no value in rows 9 \(from 0\)"):
+        read_batches(write(tmp_path, batch=[0] * 12, pair_key=keys))
 
 
 def test_odd_batches_are_listed(tmp_path: Path) -> None:
