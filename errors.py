@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 
 class TonicsError(Exception):
@@ -110,7 +110,7 @@ def plain(text: str, limit: int = 2000) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
-def first_ten(values: list[object]) -> str:
+def first_ten(values: Sequence[object]) -> str:
     """List at most ten values for an error message, and how many more there are.
 
     >>> first_ten([1, 2])

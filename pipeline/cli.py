@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import InputError, TonicsError
 from .asking import Format
 from .features_cli import features_app
+from .plans_cli import plans_app
 
 if TYPE_CHECKING:
     from .dataset import Dataset
@@ -30,10 +31,6 @@ app = typer.Typer(
     help="Decide beforehand which image-caption pairs share a minibatch.\n\n"
     "A dataset is a folder with a tonics.toml; 'tonics init' writes one, 'tonics run' builds it."
     "\n\nExample: tonics -C my-dataset run",
-)
-plans_app = typer.Typer(
-    no_args_is_help=True,
-    help="Look at the plans of a dataset.\n\nExample: tonics -C my-dataset plans list",
 )
 show_app = typer.Typer(
     no_args_is_help=True,
@@ -219,20 +216,19 @@ def run(
     """
     from .build import bring_up, print_forecast
     from .graph import choose, stages_of, with_inputs
-    from .stages.imported import ImportStage
 
     dataset = _open(context)
     stages = stages_of(dataset)
     anew = choose(stages, rebuild) if rebuild else []
     chosen = with_inputs(stages, [*choose(stages, stage or []), *anew])
     if dry:
-        empty = [one for one in chosen if isinstance(one, ImportStage) and one.empty]
+        waiting = [one for one in chosen if one.waits_for]
         for one in chosen:
-            if one not in empty:
+            if one not in waiting:
                 one.check()
         print_forecast(dataset, chosen, [s.key for s in anew], as_json, workers)
-        for one in empty:
-            typer.echo(f"{one.key} waits for 'tonics features import {one.name} FILE'", err=as_json)
+        for one in waiting:
+            typer.echo(f"{one.key} waits for '{one.waits_for}'", err=as_json)
         return
     bring_up(
         chosen,
@@ -480,22 +476,6 @@ def show_rejected(
         typer.echo(format_json(rows_as_dicts(columns, rows)))
     else:
         typer.echo(format_table(columns, rows) if rows else "nothing was rejected")
-
-
-@plans_app.command("list")
-def plans_list(context: typer.Context, as_json: AsJson = False) -> None:
-    """All plans: batches, coverage, how alike their batches are beside random ones.
-
-    Example: tonics -C my-dataset plans list
-    """
-    from .results import PLANS_LEGEND, plans_rows
-    from .tables import format_json, format_table, rows_as_dicts
-
-    columns, rows = plans_rows(_open(context))
-    if as_json:
-        typer.echo(format_json(rows_as_dicts(columns, rows)))
-    else:
-        typer.echo(format_table(columns, rows) + "\n\n" + PLANS_LEGEND)
 
 
 def _open(context: typer.Context) -> Dataset:

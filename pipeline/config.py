@@ -38,7 +38,7 @@ from pydantic import (
 from ..errors import ConfigError, InputError
 
 CONFIG_NAME = "tonics.toml"
-IMPORTED = "import"  # the detector of features that 'tonics features import' brings
+IMPORTED = "import"  # the detector of features, or curriculum of plans, that others made
 T = TypeVar("T")
 
 _NAME, _DEVICE = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", r"^(auto|cpu|cuda(:[0-9]+)?)$"
@@ -173,7 +173,8 @@ class Plan(Section):
     epochs: Annotated[Int, Field(gt=0)] = 10
     passes: Annotated[Int, Field(ge=0)] = 0  # captions an image in one epoch; 0 = all of them
     seed: Annotated[Int, Field(ge=0)] = 0
-    curriculum: str = ""  # a ready-made list of phases instead of phases
+    curriculum: str = ""  # a ready-made list of phases instead of phases, or "import": batches
+    #                       that 'tonics plans import' brings
     phases: tuple[Phase, ...] = ()
 
 

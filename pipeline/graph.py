@@ -18,6 +18,7 @@ def stages_of(dataset: Dataset) -> dict[str, Stage]:
     from .stages.evaluate import EvalStage, QueriesStage
     from .stages.extract import ExtractStage
     from .stages.imported import ImportStage
+    from .stages.imported_plan import ImportedPlanStage
     from .stages.ingest import IngestStage
     from .stages.ontology import OntologyStage
     from .stages.parse import ParseStage
@@ -36,7 +37,10 @@ def stages_of(dataset: Dataset) -> dict[str, Stage]:
         ParseStage(dataset),
         OntologyStage(dataset),
         *(EmbedStage(dataset, name) for name in config.embeddings),
-        *(PlanStage(dataset, name) for name in config.plans),
+        *(
+            (ImportedPlanStage if one.curriculum == IMPORTED else PlanStage)(dataset, name)
+            for name, one in config.plans.items()
+        ),
         *(QueriesStage(dataset, split) for split in splits),
         *(TrainStage(dataset, name) for name in config.runs),
         *(EvalStage(dataset, name) for name in config.runs),

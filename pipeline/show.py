@@ -20,12 +20,7 @@ _CAPTIONS = 10
 
 def show_batch(dataset: Dataset, name: str, step: int) -> str:
     """A planned batch: why it is one, and its captions with the shared noun marked."""
-    folder = dataset.plan(name)
-    if not folder.exists():
-        known = sorted(p.name for p in (dataset.root / "plans").glob("*") if p.is_dir())
-        do = f"build it with 'tonics plan {name}'"
-        raise InputError("plan", repr(name), expected=f"one of {known}", do=do)
-    plan = Plan(folder)
+    plan = open_plan(dataset, name)
     if not 0 <= step < len(plan):
         raise InputError(f"plan {name}", f"batch {step}", expected=f"0 to {len(plan) - 1}")
     pairs, node = plan.batch(step), plan.node_of(step)
@@ -38,6 +33,20 @@ def show_batch(dataset: Dataset, name: str, step: int) -> str:
     for pair, key, caption in zip(pairs.tolist(), keys, plan.captions_of(pairs), strict=True):
         lines.append(f"  {plain_part(key)[:28]:<28}  {mark(caption, spans.get(pair, []))}")
     return "\n".join(lines)
+
+
+def open_plan(dataset: Dataset, name: str) -> Plan:
+    """A plan by its name.
+
+    Raises:
+        InputError: there is none; those there are, are listed.
+    """
+    folder = dataset.plan(name)
+    if not folder.exists():
+        known = sorted(p.name for p in (dataset.root / "plans").glob("*") if p.is_dir())
+        do = f"build it with 'tonics plan {name}'"
+        raise InputError("plan", repr(name), expected=f"one of {known}", do=do)
+    return Plan(folder)
 
 
 def _spans(dataset: Dataset, synset: str, pairs: list[int]) -> dict[int, list[tuple[int, int]]]:

@@ -123,6 +123,11 @@ class Stage:
         return ()
 
     @property
+    def waits_for(self) -> str:
+        """The command that must bring what it is made of, while it was never given; or nothing."""
+        return ""
+
+    @property
     def folder(self) -> Path:
         """Where its shards lie."""
         raise NotImplementedError

@@ -281,6 +281,27 @@ class Plan:
         table[self.pairs.column("pair").take(used).to_numpy()] = rows
         return AlignedPlan(plan=self, table=table)
 
+    def require(self, *, features: str = "", pairs: str = "") -> None:
+        """Refuse the plan where it was built for other data.
+
+        Args:
+            features: ``content_hash`` of the feature store at hand. pairs: hash of the eligible
+                pairs. What is empty, or not in the plan's ``inputs``, is not compared.
+
+        Raises:
+            PlanMismatch: the plan's own hash is another; both are given.
+        """
+        data = {"features": ("another feature store", features), "pairs": ("other pairs", pairs)}
+        for key, (other, found) in data.items():
+            planned = self.inputs.get(key, "")
+            if found and planned and found != planned:
+                raise PlanMismatch(
+                    self.path,
+                    f"plan {self.plan_id[:8]} was built for {other}: {key} {planned[:8]}",
+                    expected=f"{found[:8]}, the {key} at hand",
+                    do="build it anew with 'tonics plan', or open what it was built for",
+                )
+
     def audit(self, step: int, pairs: Sequence[int] | np.ndarray) -> None:
         """Check that the ranks of a trainer together received exactly the planned batch.
 

@@ -85,10 +85,12 @@ def train(
         progress: called after every step with steps done, steps in all, and the newest metrics.
 
     Raises:
-        PlanMismatch: the run's checkpoint is of another plan, configuration, store or encoder.
+        PlanMismatch: the plan was built for another store, or the run's checkpoint is of another
+            plan, configuration, store or encoder.
         TonicsError: the loss is no longer finite.
     """
     _refuse_pools(plan)
+    plan.require(features=store.content_hash)
     total = config.total_steps(plan)
     where = find_device(device)
     with torch.random.fork_rng([where] if where.type == "cuda" else []):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import InputError, TonicsError, plain
 from ..dataset import Dataset
+from ..target import check_target
 from . import Format
 from .answers import print_answer, write_answer
 from .history import recall, remember
@@ -117,32 +118,5 @@ def _settled(dataset: Dataset, wanted: Wanted) -> Wanted:
         expected = f"a name in {', '.join(_ENDINGS)}, or --format csv, json or parquet"
         raise InputError("--output", repr(str(wanted.output)), expected=expected)
     path = wanted.output.resolve()
-    _check_target(dataset, path, force=wanted.force)
+    check_target(dataset, path, force=wanted.force)
     return Wanted(form=form, output=path, timeout_s=wanted.timeout_s, memory=wanted.memory)
-
-
-def _check_target(dataset: Dataset, path: Path, *, force: bool) -> None:
-    if not path.parent.is_dir():
-        raise InputError(path.parent, "no such folder", do="make it first")
-    if path.exists() and not path.is_file():
-        raise InputError(path, "not a file", do="name a file to write")
-    if path.exists() and not force:
-        raise InputError(path, "exists already", do="name another file, or add --force")
-    if path.is_relative_to(dataset.root) and _is_ours(dataset, path):
-        raise InputError(path, "a file of the dataset itself", do="name another place")
-
-
-def _is_ours(dataset: Dataset, path: Path) -> bool:
-    first = path.relative_to(dataset.root).parts[0]
-    tables = {dataset.images_file.name, dataset.pairs_file.name}
-    folders = {
-        "features",
-        "nouns",
-        "embeddings",
-        "evaluation",
-        "plans",
-        "runs",
-        "rejected",
-        "shards",
-    }
-    return first in tables | folders | {".tonics", "tonics.toml"} or path.suffix == ".duckdb"

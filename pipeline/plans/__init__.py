@@ -17,6 +17,9 @@ pools.py       batches of every object, for a trainer that decides which to draw
 
 curricula.py   phases as the user writes them, and ready-made ones
 epochs.py      epochs and passes -> all batches of a plan, and its remainder
+table.py       batches as a parquet table, written for others
+listed.py      batches as others list them in such a table, read
+imported.py    listed batches -> those of a plan, by the same rules
 quality.py     how alike the captions of a batch are, beside random batches
 """
 

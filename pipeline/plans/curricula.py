@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ...errors import ConfigError
-from ..config import Phase, Plan
+from ..config import IMPORTED, Phase, Plan
 from ..config import Section as Params
 from . import BUILDERS
 from .builder import Builder
@@ -89,7 +89,7 @@ def stretches(where: str, plan: Plan) -> list[Stretch]:
             phases than epochs; a batch that ranks or groups do not divide; an end in batches of
             one topic.
     """
-    _check_world(where, plan)
+    check_world(where, plan)
     phases = _phases(where, plan)
     _check_sum(f"{where}.phases", [phase.share for phase in phases])
     parts = [_parts(f"{where}.phases[{i}]", phase, plan) for i, phase in enumerate(phases)]
@@ -125,7 +125,7 @@ def _phases(where: str, plan: Plan) -> Sequence[Phase]:
         return plan.phases
     name = plan.curriculum or "random"
     if name not in CURRICULA:
-        known = ", ".join(CURRICULA)
+        known = ", ".join([*CURRICULA, IMPORTED])
         raise ConfigError(f"{where}.curriculum", f"value {name!r}", expected=f"one of {known}")
     return CURRICULA[name]
 
@@ -189,7 +189,12 @@ def _rotation(phase: Phase, parts: Sequence[Part]) -> int:
     return max(part.builder.rotation for part in parts)
 
 
-def _check_world(where: str, plan: Plan) -> None:
+def check_world(where: str, plan: Plan) -> None:
+    """Refuse a batch that the ranks do not divide.
+
+    Raises:
+        ConfigError: naming both, and the next size that would do.
+    """
     if plan.batch_size % plan.world_size:
         raise ConfigError(
             f"{where}.world_size",

@@ -84,6 +84,10 @@ class ImportStage(Stage):
         known = survey_file(self.dataset, self.name).exists()
         return not known and not self._finished_without_survey
 
+    @property
+    def waits_for(self) -> str:
+        return f"tonics features import {self.name} FILE" if self.empty else ""
+
     def check(self) -> None:
         """Refuse what cannot be made any more, before any stage of a run begins."""
         if self._finished_without_survey:

@@ -21,7 +21,7 @@ from ..plans.eligible import Eligible, Objects, none_eligible
 from ..plans.epochs import ASSEMBLY_VERSION, build_batches, require_images
 from ..plans.loading import load_eligible
 from ..plans.quality import coverage, measure_quality
-from ..stage import Estimate, Made, Shard, Stage, require_done
+from ..stage import Estimate, Made, Reject, Shard, Stage, require_done
 from ..staleness import status_of
 from ..vectors import Vectors
 from .extract import load_store
@@ -126,7 +126,7 @@ class PlanStage(Stage):
 
     def make(self, shard: Shard) -> Made:
         eligible = self._eligible()
-        batches, remainder = build_batches(eligible, self.config, self.phases)
+        batches, remainder, left_out = self.decide(eligible)
         quality: dict[str, Any] = {}
         if self.config.embeddings:
             vectors = Vectors(self.dataset, self.config.embeddings)
@@ -137,6 +137,7 @@ class PlanStage(Stage):
         return Made(
             outputs=sorted(self.folder.iterdir()),
             rows=len(eligible),
+            rejected=left_out,
             ignored={"not eligible": shard.rows - len(eligible)},
             counts={
                 "plan_id": written["plan_id"],
@@ -144,6 +145,10 @@ class PlanStage(Stage):
                 "notes": general_objects(eligible.objects, batches, self.phases),
             },
         )
+
+    def decide(self, eligible: Eligible) -> tuple[Batches, pa.Table, list[Reject]]:
+        """The batches, the remainder, and batches that were to be and are left out."""
+        return (*build_batches(eligible, self.config, self.phases), [])
 
     def merge(self, shards: Sequence[Any]) -> Made:
         keep = ("plan_id", "batches", "epochs", "pairs", "images", "remainder", "notes")
@@ -161,7 +166,7 @@ class PlanStage(Stage):
             "seed": self.config.seed,
             "counts": {
                 "batches": len(batches.pairs),
-                "epochs": self.phases[-1].epochs.stop,
+                "epochs": self.phases[-1].epochs.stop if self.phases else 1,
                 "pairs": len(eligible),
                 "images": eligible.num_images,
                 "remainder": remainder.num_rows,
@@ -180,8 +185,8 @@ class PlanStage(Stage):
 
     def _schedule(self, eligible: Eligible, batches: Batches) -> dict[str, Any]:
         """The header's rule for a trainer that decides, where the batches are pools."""
-        (part, *_) = self.phases[0].parts
-        if not part.builder.pools:
+        part = self.phases[0].parts[0] if self.phases else None
+        if part is None or not part.builder.pools:
             return {}
         assert eligible.objects is not None, "pools are of objects"
         steps = self.config.epochs * (len(eligible) // self.config.batch_size)

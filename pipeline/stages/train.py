@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...artifact import Manifest
+from ...features import FeatureStore
 from ...train.config import TrainConfig
 from ...train.encoders import encoder_fingerprint
 from ...train.plan import Plan
 from .. import config as configs
 from ..engines.machine import device_of, torch_threads, worker_count
+from ..plans.eligible import Eligible, find_eligible
 from ..stage import Estimate, Made, Shard, Stage, require_done
 from ..vectors import Vectors
 from .extract import load_store
@@ -97,11 +99,14 @@ class TrainStage(Stage):
             self.advance(step - done, 0)
             done = step
 
+        store = load_store(self.dataset, self.plan_config.features)
+        plan = Plan(self.dataset.plan(self.config.plan))
+        plan.require(pairs=self._eligible(store).content_hash())
         with torch_threads(self.threads):
             result = train(
                 self.settings,
-                Plan(self.dataset.plan(self.config.plan)),
-                load_store(self.dataset, self.plan_config.features),
+                plan,
+                store,
                 cached_texts(self),
                 self.folder,
                 device=device_of(self.dataset),
@@ -112,6 +117,11 @@ class TrainStage(Stage):
             files += sorted(p for p in (self.folder / "encoder").iterdir() if p.is_file())
         counts = {"parameters": result.parameters, "steps": result.steps}
         return Made(outputs=files, rows=result.steps, counts=counts)
+
+    def _eligible(self, store: FeatureStore) -> Eligible:
+        """The pairs that the run's plan may use, as they are now."""
+        split = self.plan_config.split
+        return find_eligible(self.dataset.pairs(), self.dataset.images(), store, split)
 
     def merge(self, shards: Sequence[Manifest]) -> Made:
         return Made(counts={k: shards[0].counts[k] for k in ("parameters", "steps")})

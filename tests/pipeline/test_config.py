@@ -57,7 +57,7 @@ def test_names_and_sections_are_read(tmp_path: Path) -> None:
         ("[plans.p]\nbatch_size = 1", r"plans.p.batch_size: value 1, expected greater than 1$"),
         ("[plans.p]\nbatch_size = 8.5", r"plans.p.batch_size: value 8.5, expected a whole number$"),
         ("[plans.p]\nseed = -1", r"plans.p.seed: value -1, expected greater than or equal to 0"),
-        ("[plans.p]\nphases = [{ share = 1.0 }]", r"plans.p.phases\[0\].builder: is missing"),
+        ("[[ingest.sources]]\nimages = 'a'", r"ingest.sources\[0\].captions: is missing"),
         ("[plans.p]\nphases = [{ builder = 'random', shares = 1 }]", r"did you mean 'share'\?"),
         ("[features.'a b']", r"features.a b: value 'a b', expected a name of letters"),
         ("[plans.'../../x']", r"value '../../x', expected a name of letters"),

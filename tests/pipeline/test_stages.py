@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tonics.errors import ConfigError, InputError, MissingAsset, StaleInput
+from tonics.errors import ConfigError, InputError, MissingAsset, PlanMismatch, StaleInput
 from tonics.pipeline.config import load_config
 from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.forecast import forecast
@@ -17,6 +18,7 @@ from tonics.pipeline.runner import bring_up_to_date
 from tonics.pipeline.stage import Stage
 from tonics.pipeline.staleness import status_of
 from tonics.pipeline.status import dataset_status
+from tonics.train.plan_files import plan_id_of
 
 
 def edit(folder: Path, old: str, new: str, name: str = "tonics.toml") -> None:
@@ -239,3 +241,15 @@ def test_a_stage_without_its_inputs_says_what_to_run(tmp_path: Path, built: Path
             with pytest.raises(StaleInput, match=r"run 'tonics "):
                 status_of(stage)
         assert key in {row["stage"] for row in dataset_status(dataset)}
+
+
+def test_a_run_refuses_a_plan_of_other_pairs(copy: Path) -> None:
+    """Such as one that was put there by hand."""
+    header = copy / "plans" / "tonics" / "plan.json"
+    said = json.loads(header.read_text())
+    said["inputs"]["pairs"] = "0" * 32
+    said["plan_id"] = plan_id_of(said)
+    header.write_text(json.dumps(said))
+    stage = stages_of(Dataset.open(copy))["train/tonics"]
+    with pytest.raises(PlanMismatch, match="was built for other pairs: pairs 00000000, expected"):
+        bring_up_to_date(stage, rebuild=True)

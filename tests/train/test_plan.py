@@ -21,7 +21,14 @@ from tonics.train.plan_files import PAIRS_SCHEMA, REMAINDER_SCHEMA, Batches, wri
 B, N = 8, 40
 
 
-def make_plan(folder: Path, *, sub_block: int = 1, seed: int = 0, release: str = "1") -> Plan:
+def make_plan(
+    folder: Path,
+    *,
+    sub_block: int = 1,
+    seed: int = 0,
+    release: str = "1",
+    inputs: dict[str, str] | None = None,
+) -> Plan:
     """Five batches of eight over forty pairs 0, 3, 6, ...; two epochs, two phases."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
@@ -50,7 +57,7 @@ def make_plan(folder: Path, *, sub_block: int = 1, seed: int = 0, release: str =
         "sub_block": sub_block,
         "counts": {"epochs": 2},
         "nodes": ["dog.n.01", "cat.n.01"],
-        "inputs": {},
+        "inputs": inputs or {},
         "phases": [
             {"name": "random", "builder": "random", "first_epoch": 0, **phase},
             {"name": "ontology", "builder": "ontology", "first_epoch": 1, **phase},
@@ -123,6 +130,18 @@ def test_align_lists_missing_and_repeated_keys(plan: Plan) -> None:
         plan.align([*keys, "img3#0"])
     with pytest.raises(PlanMismatch, match="and 30 more"):
         plan.align(["other"])
+
+
+def test_a_plan_of_other_data_is_refused(tmp_path: Path, plan: Plan) -> None:
+    bound = make_plan(tmp_path / "bound", inputs={"features": "f" * 32, "pairs": "a" * 32})
+    bound.require()
+    bound.require(features="f" * 32, pairs="a" * 32)
+    plan.require(features="f" * 32, pairs="a" * 32)  # it does not say what it was built for
+    says = r"bound: plan \w{8} was built for another feature store: features ffffffff, expected 12"
+    with pytest.raises(PlanMismatch, match=says + "341234, the features at hand; build it anew"):
+        bound.require(features="1234" * 8)
+    with pytest.raises(PlanMismatch, match="for other pairs: pairs aaaaaaaa, expected 12341234"):
+        bound.require(features="f" * 32, pairs="1234" * 8)
 
 
 def test_audit_fails_on_the_first_batch_that_is_not_planned(plan: Plan) -> None:

@@ -17,6 +17,7 @@ from tonics.artifact import hash_file
 from tonics.errors import ConfigError, InputError, PlanMismatch, TonicsError
 from tonics.train.config import TrainConfig
 from tonics.train.evaluation import evaluate
+from tonics.train.plan import Plan
 from tonics.train.stream import CachedTexts
 from tonics.train.trainer import find_device, lr_share, train
 
@@ -238,6 +239,17 @@ def test_another_plan_is_refused(world, big_world, tmp_path):
         run_of(world, tmp_path, progress=kill_at(5))
     with pytest.raises(PlanMismatch, match=r"plan_id '\w+', now '\w+'"):
         run_of(big_world, tmp_path)
+
+
+def test_a_plan_built_for_another_store_is_refused(world, tmp_path):
+    plan = Plan(world.plan.path)
+    plan.inputs = {"features": "f" * 32}
+    with pytest.raises(PlanMismatch, match="for another feature store: features ffffffff, expec"):
+        run_of(dataclasses.replace(world, plan=plan), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    plan.inputs = {"features": world.store.content_hash}
+    steps = dataclasses.replace(TINY, steps=1)
+    assert run_of(dataclasses.replace(world, plan=plan), tmp_path / "run", steps).steps == 1
 
 
 def test_other_caption_vectors_are_refused(world, tmp_path):

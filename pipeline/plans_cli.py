@@ -1,0 +1,104 @@
+"""``tonics plans``: the plans of a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
+
+plans_app = typer.Typer(
+    no_args_is_help=True,
+    help="Look at the plans of a dataset, export and import them.\n\n"
+    "Example: tonics -C my-dataset plans list",
+)
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@plans_app.command("list")
+def plans_list(context: typer.Context, as_json: AsJson = False) -> None:
+    """All plans: batches, coverage, how alike their batches are beside random ones.
+
+    Example: tonics -C my-dataset plans list
+    """
+    from .results import PLANS_LEGEND, plans_rows
+    from .tables import format_json, format_table, rows_as_dicts
+
+    columns, rows = plans_rows(_open(context))
+    if as_json:
+        typer.echo(format_json(rows_as_dicts(columns, rows)))
+    else:
+        typer.echo(format_table(columns, rows) + "\n\n" + PLANS_LEGEND)
+
+
+@plans_app.command("export")
+def plans_export(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the plan.")],
+    file: Annotated[Path, typer.Argument(help="The .parquet file to write.")],
+    epochs: Annotated[
+        bool, typer.Option("--epochs", help="Add a column epoch, which import reads.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite that file.")] = False,
+) -> None:
+    """Write a plan as a table that needs no TOnICS: batch, position, pair_key, image_id.
+
+    A row a pair, in training order; what the plan is stands in the file's metadata.
+
+    Example: tonics -C my-dataset plans export tonics batches.parquet
+    """
+    from .plan_exchange import export_plan
+    from .tables import size_text
+
+    done = export_plan(_open(context), name, file, force=force, epochs=epochs)
+    size = size_text(done.bytes)
+    typer.echo(f"wrote {file}: {done.batches:,} batches, {done.rows:,} rows, {size}")
+
+
+@plans_app.command("import")
+def plans_import(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the plan in tonics.toml.")],
+    file: Annotated[Path, typer.Argument(help="A .parquet file with a row a pair.")],
+    drop_conflicts: Annotated[
+        bool,
+        typer.Option(
+            "--drop-conflicts", help="Leave out batches with an image or a caption twice."
+        ),
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Forget what was imported before.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Make a plan of batches that somebody else decided; the file may be deleted afterwards.
+
+    It needs the columns batch (whole numbers, ascending in training order) and pair_key, and may
+    have position (else rows of a batch are in order), image_id (then checked) and epoch. In
+    tonics.toml the plan has curriculum = "import" and the batch_size of the file. Pairs must be
+    eligible, as in any plan.
+
+    Example: tonics -C my-dataset plans import theirs batches.parquet
+    """
+    from .build import bring_up
+    from .plan_exchange import import_batches
+
+    stage = import_batches(
+        _open(context), name, file, drop_conflicts=drop_conflicts, replace_all=replace
+    )
+    bring_up([stage], rebuild=[], asked=[stage.key], workers=1, as_json=as_json, quiet=quiet)
+
+
+def _open(context: typer.Context) -> Dataset:
+    from .dataset import Dataset
+
+    folder = context.obj
+    if not folder.is_dir():
+        raise InputError(folder, "no such folder", do="make one with 'tonics init'")
+    return Dataset.open(folder)
