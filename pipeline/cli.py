@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import InputError, TonicsError
 from .asking import Format
 from .features_cli import features_app
+from .plans_cli import plans_app
 
 if TYPE_CHECKING:
     from .dataset import Dataset
@@ -30,10 +31,6 @@ app = typer.Typer(
     help="Decide beforehand which image-caption pairs share a minibatch.\n\n"
     "A dataset is a folder with a tonics.toml; 'tonics init' writes one, 'tonics run' builds it."
     "\n\nExample: tonics -C my-dataset run",
-)
-plans_app = typer.Typer(
-    no_args_is_help=True,
-    help="Look at the plans of a dataset.\n\nExample: tonics -C my-dataset plans list",
 )
 show_app = typer.Typer(
     no_args_is_help=True,
@@ -480,22 +477,6 @@ def show_rejected(
         typer.echo(format_json(rows_as_dicts(columns, rows)))
     else:
         typer.echo(format_table(columns, rows) if rows else "nothing was rejected")
-
-
-@plans_app.command("list")
-def plans_list(context: typer.Context, as_json: AsJson = False) -> None:
-    """All plans: batches, coverage, how alike their batches are beside random ones.
-
-    Example: tonics -C my-dataset plans list
-    """
-    from .results import PLANS_LEGEND, plans_rows
-    from .tables import format_json, format_table, rows_as_dicts
-
-    columns, rows = plans_rows(_open(context))
-    if as_json:
-        typer.echo(format_json(rows_as_dicts(columns, rows)))
-    else:
-        typer.echo(format_table(columns, rows) + "\n\n" + PLANS_LEGEND)
 
 
 def _open(context: typer.Context) -> Dataset:
