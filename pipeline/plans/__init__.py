@@ -14,7 +14,13 @@ pools.py       batches of every object, for a trainer that decides which to draw
 
 curricula.py   phases as the user writes them, and ready-made ones
 epochs.py      epochs and passes -> all batches of a plan, and its remainder
-quality.py     how alike the captions of a batch are, beside random batches
+quality.py     what a plan is like beside random batches: all of ``quality.json``
+alike.py       cosines within batches
+counts.py      how often pairs are seen, how many objects meet, how deep they lie
+measured.py    averages of these over phases
+verdict.py     warnings, and the measurements they come from
+report.py      quality.json as tables
+overlap.py     what two plans have in common
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from ...train.plan_files import Batches
 from .eligible import Objects
 
 NO_OBJECT = "none"
+_BATCHES = 1024  # looked at at once
 
 
 def seen(known: np.ndarray, pairs: np.ndarray) -> dict[str, int]:
@@ -44,14 +45,16 @@ def objects_met(objects: Objects, rows: np.ndarray) -> np.ndarray:
     Returns:
         (k,) int64.
     """
-    count, size = rows.shape
-    flat = rows.reshape(-1)
-    named = np.diff(objects.starts)[flat]
-    first = objects.starts[flat] - np.concatenate([[0], np.cumsum(named)[:-1]])
-    members = objects.members[np.repeat(first, named) + np.arange(named.sum())]
-    batch = np.repeat(np.repeat(np.arange(count), size), named)
-    keys = np.unique(batch * len(objects.names) + members)
-    return np.bincount(keys // len(objects.names), minlength=count)
+    size, found = rows.shape[1], np.zeros(len(rows), np.int64)
+    for at in range(0, len(rows), _BATCHES):
+        flat = rows[at : at + _BATCHES].reshape(-1)
+        named = np.diff(objects.starts)[flat]
+        first = objects.starts[flat] - np.concatenate([[0], np.cumsum(named)[:-1]])
+        members = objects.members[np.repeat(first, named) + np.arange(named.sum())]
+        met = np.zeros((len(flat) // size, len(objects.names)), bool)
+        met[np.repeat(np.arange(len(flat)) // size, named), members] = True
+        found[at : at + len(met)] = met.sum(axis=1)
+    return found
 
 
 def depths(objects: Objects, batches: Batches, which: np.ndarray) -> dict[str, dict[str, Any]]:

@@ -122,8 +122,8 @@ class Measured:
         if self.source.captions is None:
             return None
         groups, _ = group_nodes(self.batches)
-        rows = self._rows(self.steps)
-        return compare_within(self.source.said, rows, groups[self.steps], self.source.suspect)
+        near = self.source.suspect
+        return compare_within(self.source.said, self._measured_rows, groups[self.steps], near)
 
     @cached_property
     def images(self) -> Alike | None:
@@ -137,7 +137,11 @@ class Measured:
     def objects(self) -> np.ndarray | None:
         """(m,) how many objects the pairs of each of ``steps`` name; None without objects."""
         objects = self.source.eligible.objects
-        return None if objects is None else objects_met(objects, self._rows(self.steps))
+        return None if objects is None else objects_met(objects, self._measured_rows)
+
+    @cached_property
+    def _measured_rows(self) -> np.ndarray:
+        return self._rows(self.steps)
 
     def figures(self, phase: int | None = None) -> dict[str, Any]:
         """The figures of ``quality.json``, of one phase or of the whole plan."""
