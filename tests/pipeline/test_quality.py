@@ -114,6 +114,15 @@ def test_groups_do_not_count_among_what_is_apart() -> None:
     assert found["depth"] == {"groups": {"2": 0.5, "none": 0.5}}
 
 
+def test_groups_are_shared_out_by_the_depth_of_their_object_in_each_phase() -> None:
+    groups = pa.array([[2, -1], [0, 3], []], GROUPS.type)
+    rows = [[10, 12, 14, 17]] * 3
+    plan = batches(*rows, phase=[0, 1, 1], groups=groups, node=np.array([-1, -1, 1], np.int32))
+    one, two = measure_quality(eligible(objects=TREE), plan)["phases"]
+    assert one["depth"] == {"groups": {"2": 0.5, "none": 0.5}}
+    assert two["depth"] == {"batches": {"1": 1}, "groups": {"0": 0.5, "2": 0.5}}
+
+
 def test_objects_depths_and_what_was_left_out() -> None:
     left = {"epoch": [0, 0, 0], "phase": [0, 1, 1], "pair": [15, 15, 16]}
     reason = ["image repeated", "image repeated", "less than a batch left"]

@@ -49,7 +49,8 @@ def test_tight_groups_are_not_one_topic() -> None:
 def test_means_near_zero_and_means_of_alike_captions() -> None:
     assert not is_pure(phase("a", 0.085, 0.7), {"mean": 0.012, "top1": 0.5})
     assert is_pure(phase("a", 0.2, 0.7), {"mean": 0.012, "top1": 0.5})
-    assert is_pure(phase("a", 0.7, 0.9), {"mean": 0.6, "top1": 0.8})  # 2.3 times cannot be
+    assert is_pure(phase("a", 0.15, 0.7), {"mean": 0.06, "top1": 0.5})  # 2.5 times
+    assert is_pure(phase("a", 0.66, 0.9), {"mean": 0.6, "top1": 0.8})  # 2.3 times cannot be
     assert not is_pure(phase("a", 0.62, 0.9), {"mean": 0.6, "top1": 0.8})
 
 
@@ -57,7 +58,7 @@ def test_a_random_phase_is_not_judged_and_a_mixed_one_by_its_other_half() -> Non
     half = phase("random + groups", 0.09, 0.481 + 0.6 * (0.595 - 0.481))
     assert not is_inert(half, RANDOM, random_share=0.5)
     assert is_inert(half, RANDOM)
-    same = phase("random", 0.077, 0.481)
+    same = phase("random", 0.077, 0.479)  # a little below, by chance
     assert judge(EVERYTHING, [same], RANDOM, {"random": 1.0}) == []
     assert judge(EVERYTHING, [half], RANDOM, {"random + groups": 0.5}) == []
     assert len(judge(EVERYTHING, [same], RANDOM, {"random": 0.0})) == 1
