@@ -70,8 +70,8 @@ def _of_block(read: Read, rows: np.ndarray, groups: np.ndarray, near: float) -> 
 def _products(vectors: np.ndarray) -> np.ndarray:
     """The products of all twos of each batch: (k, B, B).
 
-    In pieces that OpenBLAS does not divide among threads (32 x 32 x 256 is the most): a fraction of
-    the cost where other processes keep the cores busy, and the same bits for any number of threads.
+    In pieces that OpenBLAS does not divide among threads (32 x 32 x 256 is the most): on busy cores
+    threads wait for one another, and the bits would depend on how many there are.
     """
     count, size, dim = vectors.shape
     found = np.empty((count, size, size), np.float32)
@@ -98,9 +98,10 @@ def _mean_between(cosines: np.ndarray, groups: int) -> np.ndarray:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors of length 1, as float32; zeros stay zeros."""
+    """Vectors of length 1, as float32; zeros stay zeros, what is not finite becomes NaN."""
     wide = vectors.astype(np.float32)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-9)
+    with np.errstate(invalid="ignore"):
+        return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-9)
 
 
 def spread(phase: np.ndarray, most: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ...errors import InputError, first_ten
 from ...train.plan_files import Batches
 from .alike import Alike, Read, compare_within, spread, unit
 from .counts import depths, group_nodes, objects_met, reasons, seen
@@ -118,12 +119,17 @@ class Measured:
 
     @cached_property
     def captions(self) -> Alike | None:
-        """Of ``steps``; None without caption vectors."""
+        """Of ``steps``; None without caption vectors.
+
+        Raises:
+            InputError: a vector is not finite; so for images.
+        """
         if self.source.captions is None:
             return None
         groups, _ = group_nodes(self.batches)
-        near = self.source.suspect
-        return compare_within(self.source.said, self._measured_rows, groups[self.steps], near)
+        read, rows = self.source.said, self._measured_rows
+        found = compare_within(read, rows, groups[self.steps], self.source.suspect)
+        return self._finite("caption vectors", found, read, rows)
 
     @cached_property
     def images(self) -> Alike | None:
@@ -131,7 +137,21 @@ class Measured:
         if not len(self.image_steps):
             return None
         rows = self._rows(self.image_steps)
-        return compare_within(self.source.shown(rows), rows)
+        read = self.source.shown(rows)
+        return self._finite("image vectors", compare_within(read, rows), read, rows)
+
+    def _finite(self, what: str, found: Alike, read: Read, rows: np.ndarray) -> Alike:
+        """The same, once it is known that no vector is NaN or infinite."""
+        if np.isfinite(found.top1).all():
+            return found
+        some = np.unique(rows[~np.isfinite(found.top1)])
+        bad = self.source.eligible.pair[some[~np.isfinite(read(some)).all(axis=1)]]
+        raise InputError(
+            f"{what}, by pair",
+            f"{len(bad):,} are not finite (NaN or infinite): {first_ten(bad.tolist())}",
+            expected="finite numbers",
+            do="compute them again; a half-precision encoder may have overflowed",
+        )
 
     @cached_property
     def objects(self) -> np.ndarray | None:
@@ -149,13 +169,14 @@ class Measured:
         which = np.ones(len(batches.phase), bool) if phase is None else batches.phase == phase
         pairs = batches.pairs if phase is None else batches.pairs[which]
         left = self.left.column("phase").to_numpy()
+        averaged = self._averaged() if len(pairs) else {}
         found: dict[str, Any] = {
             "batches": len(pairs),
             "epochs": len(np.unique(batches.epoch[which])),
             "placed": int(pairs.size),
             **seen(self.source.eligible.pair, pairs),
             "left_out": reasons(self.left if phase is None else self.left.filter(left == phase)),
-            **{name: self._average(*of, which) for name, of in self._averaged().items()},
+            **{name: self._average(*of, which) for name, of in averaged.items()},
         }
         return found | ({} if objects is None else {"depth": depths(objects, batches, which)})
 

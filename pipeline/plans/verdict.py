@@ -41,7 +41,7 @@ def judge(
         plan, phases, random: figures as ``quality.json`` has them.
         random_share: by name of a phase, how much of it is random batches anyway.
     """
-    built = [phase for phase in phases if random_share.get(phase["name"], 0) < 1]
+    built = [p for p in phases if "top1" in p and random_share.get(p["name"], 0) < 1]
     found = [*_unseen(plan, random)]
     if "top1" in random:
         found += _pure(built, random)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from tonics.artifact import read_json
+from tonics.errors import InputError
 from tonics.features import FeatureStore
 from tonics.ontology import Ontology
 from tonics.pipeline.dataset import Dataset
@@ -177,6 +178,23 @@ def test_one_caption_an_image_has_no_twins_to_learn_from() -> None:
     whole = eligible()
     single = Eligible(table=whole.table.take([0, 2, 4, 6]), image=whole.image[[0, 2, 4, 6]])
     assert measure_quality(single, batches([10, 12], [14, 16]), vectors)["suspect_cosine"] == 0.9
+
+
+def test_a_phase_without_batches_is_counted_and_not_judged() -> None:
+    shares = {"some": 0.0, "none": 0.0}
+    found = measure_quality(eligible(), batches([10, 14]), vectors, random_share=shares)
+    assert part(found["phases"][1], "batches", "seen_never") == dict(batches=0, seen_never=8)
+    assert "top1" not in found["phases"][1]
+    assert not any("none" in warning for warning in found["warnings"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_that_are_not_finite_are_named(value: float) -> None:
+    def broken(pairs: np.ndarray) -> np.ndarray:
+        return np.where((pairs == 14)[:, None], value, vectors(pairs)).astype(np.float16)
+
+    with pytest.raises(InputError, match=r"caption vectors, by pair: 1 are not finite .*: 14,"):
+        measure_quality(eligible(), batches([10, 12], [14, 16]), broken)
 
 
 def test_without_captions_there_are_counts_alone() -> None:
