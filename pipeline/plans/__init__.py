@@ -10,6 +10,9 @@ deal.py        groups of pairs -> batches without conflicts
 random.py      a uniform draw
 ontology.py    every batch from one object's subtree
 communities.py batches of several tight groups from unrelated places
+kmeans.py      every batch from one coarse cluster
+concepts.py    every batch of as many objects as it can hold
+similar.py     batches along a walk from neighbour to neighbour
 pools.py       batches of every object, for a trainer that decides which to draw from
 
 curricula.py   phases as the user writes them, and ready-made ones
@@ -25,11 +28,12 @@ overlap.py     what two plans have in common
 
 from __future__ import annotations
 
-from . import communities, ontology, pools, random
+from . import communities, concepts, kmeans, ontology, pools, random, similar
 from .builder import Builder
 
 BUILDERS: dict[str, Builder] = {
-    b.name: b for b in (random.BUILDER, ontology.BUILDER, communities.BUILDER, pools.BUILDER)
+    module.BUILDER.name: module.BUILDER
+    for module in (random, ontology, communities, kmeans, concepts, similar, pools)
 }
 
 __all__ = ["BUILDERS", "Builder"]

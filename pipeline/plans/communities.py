@@ -19,6 +19,7 @@ from pydantic import Field
 
 from ..config import Section
 from .builder import Builder, Groups, join_groups, make_groups
+from .deal import dealable
 from .eligible import Eligible
 from .nodes import Pools, draw_objects
 from .similarity import rank, seeds_at_once
@@ -67,9 +68,9 @@ def build(
 ) -> Groups:
     """Draw an object for every row, group the rows of each, and last what they all leave."""
     finder = _Finder(eligible, group_size(params, size), params, rng)
-    order = rng.permutation(rows)
+    order, spare = dealable(eligible, rng.permutation(rows), size)
     if not params.objects:
-        return finder.finish(order, [])
+        return finder.finish(order, [], spare)
     objects = eligible.objects
     assert objects is not None, "communities of objects need Eligible.objects"
     pools, parts = Pools(objects, order, draw_objects(objects, order, rng, params.under)), []
@@ -77,7 +78,7 @@ def build(
         pool = pools.take(node)
         parts.append(finder.group(pool, len(pool) / max(1, objects.named[node]), node))
         pools.pass_up(node, parts[-1].left)
-    return finder.finish(pools.nowhere(), parts)
+    return finder.finish(pools.nowhere(), parts, spare)
 
 
 class _Finder:
@@ -107,15 +108,19 @@ class _Finder:
             self.places += 1
         return join_groups(parts, self.size, np.concatenate([part.left for part in parts]))
 
-    def finish(self, pool: np.ndarray, parts: list[Groups]) -> Groups:
-        """Group what is left, in some rounds among ever fewer rows, then with any neighbours."""
+    def finish(self, pool: np.ndarray, parts: list[Groups], spare: np.ndarray) -> Groups:
+        """Group what is left, in some rounds among ever fewer rows, then with any neighbours.
+
+        Args:
+            spare: rows that are in no pool, and are left too.
+        """
         for number in range(_ROUNDS + 1):
             if len(pool) < self.size:
                 break
             share = len(pool) / len(self.eligible)
             parts.append(self.group(pool, share, -1, BLOCK if number == _ROUNDS else 0))
             pool = parts[-1].left
-        return join_groups(parts, self.size, pool)
+        return join_groups(parts, self.size, np.concatenate([pool, spare]))
 
     def _group_block(
         self, block: np.ndarray, skip: int, reach: int
@@ -158,15 +163,10 @@ class _Twins:
         group = np.concatenate([[seed], near[: size - 1]])
         if np.count_nonzero(self.has[group]) < 2:
             return group
-        taken = [{int(values[seed])} for values in self.values]
-        kept = [seed]
-        for one in near.tolist():
-            said = [int(values[one]) for values in self.values]
-            if len(kept) < size and not any(s in t for s, t in zip(said, taken, strict=True)):
-                kept.append(one)
-                for s, t in zip(said, taken, strict=True):
-                    t.add(s)
-        return np.array(kept)
+        for values in self.values:
+            near = near[values[near] != values[seed]]
+            near = near[np.sort(np.unique(values[near], return_index=True)[1])]
+        return np.concatenate([[seed], near[: size - 1]])
 
 
 BUILDER = Builder(

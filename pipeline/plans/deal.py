@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .builder import Groups
-from .eligible import Eligible
+from .eligible import Eligible, count_before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,20 +59,44 @@ def deal(eligible: Eligible, groups: Groups, size: int, rng: np.random.Generator
     )
 
 
+def dealable(eligible: Eligible, rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Set rows aside that say or show what more rows do than there can be batches.
+
+    Each batch holds a caption once: groups of the others could not be dealt, and would cost the
+    rows they are grouped with.
+
+    Returns:
+        The rows to be grouped, and those set aside; both in their order.
+    """
+    turns = [count_before(values[rows]) for values in (eligible.caption, eligible.image)]
+    turn = np.maximum(*turns)
+    batches = len(rows) // size
+    while (possible := int(np.count_nonzero(turn < batches)) // size) < batches:
+        batches = possible
+    return rows[turn < batches], rows[turn >= batches]
+
+
 def _choose(
     eligible: Eligible, groups: Groups, per_batch: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Which groups make each batch: (k, per_batch) int64, each group at most once."""
     keys = _shared_keys(eligible, groups)
     free = _by_place(groups, np.setdiff1d(np.arange(len(groups)), list(keys)), rng)
-    wanted = len(groups) // per_batch
-    while wanted:
+    wanted, best = len(groups) // per_batch, list[list[int]]()
+    while wanted > len(best):
         held = _deal_keyed(keys, wanted, per_batch, rng)
+        best = max(best, _fillable(held, len(free), per_batch), key=len)
         possible = (len(free) + sum(map(len, held))) // per_batch
-        if possible >= wanted:
-            return _fill_up(held, free, per_batch, rng)
         wanted = min(possible, wanted - 1)
-    return np.empty((0, per_batch), np.int64)
+    return _fill_up(best, free, per_batch, rng)
+
+
+def _fillable(held: list[list[int]], free: int, per_batch: int) -> list[list[int]]:
+    """As many of the batches as so many more groups can fill: the fullest, in their order."""
+    lacking = per_batch - np.array([len(members) for members in held], np.int64)
+    fullest = np.argsort(lacking, kind="stable")
+    count = int(np.searchsorted(np.cumsum(lacking[fullest]), free, side="right"))
+    return [held[batch] for batch in np.sort(fullest[:count]).tolist()]
 
 
 def _shared_keys(eligible: Eligible, groups: Groups) -> dict[int, list[int]]:
@@ -101,12 +125,15 @@ def _by_place(groups: Groups, which: np.ndarray, rng: np.random.Generator) -> np
 def _deal_keyed(
     keys: dict[int, list[int]], batches: int, per_batch: int, rng: np.random.Generator
 ) -> list[list[int]]:
-    """Deal groups that share something, the most shared first, to batches that have none of it."""
+    """Deal groups that share something to batches that have none of it.
+
+    Those come first that say what most others say too, then those with the fewest conflicts.
+    """
     held: list[list[int]] = [[] for _ in range(batches)]
     taken: list[set[int]] = [set() for _ in range(batches)]
     said = Counter(key for shared in keys.values() for key in shared)
     times: Counter[int] = Counter()
-    order = sorted(keys, key=lambda group: -max(said[key] for key in keys[group]))
+    order = sorted(keys, key=lambda g: (-max(said[key] for key in keys[g]), len(keys[g])))
     starts = rng.integers(batches, size=len(order)).tolist()
     for group, start in zip(order, starts, strict=True):
         shared = keys[group]
@@ -124,13 +151,17 @@ def _deal_keyed(
 def _fill_up(
     held: list[list[int]], free: np.ndarray, per_batch: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Fill batches from ``free`` in turns, so that neighbours in it go to different batches."""
+    """Fill batches from ``free`` in turns, so that neighbours in it go to different batches.
+
+    All turns go through the batches in one order: a place that a turn does not finish goes on with
+    batches it has not come to.
+    """
     chosen = np.full((len(held), per_batch), -1, np.int64)
     for batch, members in enumerate(held):
         chosen[batch, : len(members)] = members
-    at = 0
+    order, at = rng.permutation(len(held)), 0
     for turn in range(per_batch):
-        open_ones = rng.permutation(np.flatnonzero(chosen[:, turn] < 0))
+        open_ones = order[chosen[order, turn] < 0]
         chosen[open_ones, turn] = free[at : at + len(open_ones)]
         at += len(open_ones)
     return chosen

@@ -191,3 +191,19 @@ def count_distinct(values: np.ndarray) -> int:
     """
     ordered = np.sort(values)
     return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + (len(ordered) > 0)
+
+
+def count_before(values: np.ndarray) -> np.ndarray:
+    """How many before each number (below 2**31) are equal to it: (n,) int64.
+
+    >>> count_before(np.array([7, 5, 7, 7])).tolist()
+    [0, 0, 1, 2]
+    """
+    numbers = np.arange(len(values))
+    keys = np.sort((values << 32) + numbers)  # no two are equal: any sort gives this order
+    value, order = keys >> 32, keys & 0xFFFFFFFF
+    first = np.ones(len(values), bool)
+    first[1:] = value[1:] != value[:-1]
+    before = np.empty(len(values), np.int64)
+    before[order] = numbers - np.maximum.accumulate(np.where(first, numbers, 0))
+    return before

@@ -20,7 +20,7 @@ from ..config import Plan
 from .builder import Groups, join_groups
 from .curricula import Part, Stretch
 from .deal import Dealt, deal
-from .eligible import Eligible, count_distinct
+from .eligible import Eligible, count_before, count_distinct
 
 # Raised when the same settings and builders would give other batches: passes, dealing, what fills
 # a batch, which pairs are eligible, when two captions count as equal.
@@ -114,10 +114,15 @@ def group_epoch(eligible: Eligible, plan: Plan, phase: Stretch, epoch: int) -> G
             np.concatenate([rest, np.flatnonzero((pass_of == number) & (part_of == i))])
             for i, rest in enumerate(left)
         ]
-        if all(count_distinct(eligible.image[rows]) < plan.batch_size for rows in offered):
-            # Later passes hold no image that this one lacks: nothing can come of them any more.
-            left = [*offered, np.flatnonzero((pass_of > number) & (pass_of < wanted))]
-            break
+        if _too_few(eligible, plan, offered):
+            later = (pass_of > number) & (pass_of < wanted)
+            rest = [
+                np.concatenate([rows, np.flatnonzero(later & (part_of == i))])
+                for i, rows in enumerate(offered)
+            ]
+            if _too_few(eligible, plan, rest):  # all the passes to come together
+                left = rest
+                break
         groups = [
             _group_pass(eligible, plan, part, rows, rng)
             for part, rows in zip(phase.parts, offered, strict=True)
@@ -137,6 +142,10 @@ def _group_pass(
     if count_distinct(eligible.image[rows]) < plan.batch_size:
         return join_groups([], size, rows)
     return part.builder.build(eligible, rows, plan.batch_size, part.params, rng)
+
+
+def _too_few(eligible: Eligible, plan: Plan, parts: Sequence[np.ndarray]) -> bool:
+    return all(count_distinct(eligible.image[rows]) < plan.batch_size for rows in parts)
 
 
 def _never_used(offered: np.ndarray, passes: list[list[Groups]]) -> np.ndarray:
@@ -175,12 +184,8 @@ def _mix(parts: list[Dealt], rng: np.random.Generator) -> list[Dealt]:
 
 def assign_passes(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Deal each image's captions over the passes in random order: (n,) int64 pass of each row."""
-    order = np.lexsort((rng.random(len(image)), image))
-    grouped = image[order]
-    first = np.r_[True, grouped[1:] != grouped[:-1]]
-    start = np.maximum.accumulate(np.where(first, np.arange(len(image)), 0))
-    passes = np.empty(len(image), np.int64)
-    passes[order] = np.arange(len(image)) - start
+    mixed, passes = rng.permutation(len(image)), np.empty(len(image), np.int64)
+    passes[mixed] = count_before(image[mixed])
     return passes
 
 

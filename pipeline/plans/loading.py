@@ -42,8 +42,11 @@ def image_codes(eligible: Eligible, store: FeatureStore) -> Codes:
     """One vector an image, which its pairs share."""
     images, index = np.unique(eligible.table.column("image").to_numpy(), return_inverse=True)
     pooled = pooled_images(store, images)
-    rows = np.arange(len(images))
-    codes = encode(f"{store.path}, by image", lambda r: pooled[r], rows)
+
+    def read(numbers: np.ndarray) -> np.ndarray:
+        return pooled[np.searchsorted(images, numbers)]
+
+    codes = encode(f"{store.path}, by image", read, images)
     return Codes(codes=codes.codes, index=index)
 
 

@@ -22,7 +22,7 @@ def pooled_images(store: FeatureStore, images: np.ndarray) -> np.ndarray:
         images: (n,) image numbers, increasing.
 
     Returns:
-        (n, D) float32; zeros for an image without regions.
+        (n, D) float32; zeros for an image without regions, not finite where its regions are not.
     """
     pooled = np.zeros((len(images), store.dim), np.float32)
     for at in range(0, len(images), _IMAGES):
@@ -32,7 +32,7 @@ def pooled_images(store: FeatureStore, images: np.ndarray) -> np.ndarray:
         if has.any():
             sums = np.add.reduceat(batch.features, starts[has], axis=0, dtype=np.float64)
             pooled[at : at + _IMAGES][has] = sums / counts[has, None]
-    seen = np.any(pooled != 0, axis=1)
+    seen = np.any(pooled != 0, axis=1) & np.all(np.isfinite(pooled), axis=1)
     if seen.any():
         pooled[seen] -= pooled[seen].mean(axis=0, dtype=np.float64)
     return pooled

@@ -73,7 +73,7 @@ def _subtrees(
     first = np.repeat(objects.starts[rows] - (np.cumsum(counts) - counts), counts)
     node = kept[objects.members[first + np.arange(counts.sum())]]
     row = np.repeat(rows, counts)
-    found = []
+    found = [np.empty(0, np.int64)]
     while len(node):
         below_root = node > 0
         node, row = node[below_root], row[below_root]

@@ -90,6 +90,12 @@ def encode(where: str, read: Callable[[np.ndarray], np.ndarray], rows: np.ndarra
     return Codes(codes=codes if codes is not None else np.empty((0, 1), np.int16))
 
 
+def whole(vectors: np.ndarray) -> np.ndarray:
+    """Scale vectors (k, d) to the length ``SCALE`` and round them; zeros stay zeros."""
+    length = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+    return np.rint(vectors * (SCALE / np.where(length > 0, length, 1)))
+
+
 def rank(vectors: np.ndarray, seeds: np.ndarray, first: int, last: int) -> np.ndarray:
     """The nearest others of some vectors, ties by position.
 
@@ -100,11 +106,15 @@ def rank(vectors: np.ndarray, seeds: np.ndarray, first: int, last: int) -> np.nd
     Returns:
         (k, min(last, m - 1) - first) int64 positions, nearest first.
     """
-    count = len(vectors)
-    last = min(last, count - 1)
-    if last <= first:
+    if min(last, len(vectors) - 1) <= first:
         return np.empty((len(seeds), 0), np.int64)
-    products = vectors[seeds] @ vectors.T
+    return nearest(vectors[seeds] @ vectors.T, seeds, first, last)
+
+
+def nearest(products: np.ndarray, seeds: np.ndarray, first: int, last: int) -> np.ndarray:
+    """The same as ``rank``, from products (k, m) of the seeds with all; these are overwritten."""
+    count = products.shape[1]
+    last = min(last, count - 1)
     products[np.arange(len(seeds)), seeds] = SCALE * SCALE * 2  # the seed comes first
     key = products.astype(np.int64) * count
     key += np.arange(count - 1, -1, -1)

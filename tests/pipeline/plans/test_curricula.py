@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tonics.errors import ConfigError
-from tonics.pipeline.config import Plan
+from tonics.pipeline.config import Phase, Plan
 from tonics.pipeline.plans.curricula import CURRICULA, stretches
 from tonics.pipeline.plans.epochs import build_batches, build_phase
 
-from .test_builders import make_eligible
+from .made_up import build, config, make_eligible
 
 HALF = {"share": 0.5}
 
@@ -158,3 +158,33 @@ def test_an_object_that_does_not_exist_is_refused_with_suggestions(builder: str)
     says = r"params.under: no object 'o11.n.01' among 6, .*; did you mean o1.n.01"
     with pytest.raises(ConfigError, match=says):
         build_batches(eligible, wanted, stretches("t", wanted))
+
+
+def test_phases_divide_the_epochs() -> None:
+    wanted = config(8, Phase(builder="random", share=0.3), Phase(builder="ontology", share=0.7))
+    wanted = wanted.model_copy(update={"epochs": 10})
+    assert [len(s.epochs) for s in stretches("p", wanted)] == [3, 7]
+    few = wanted.model_copy(update={"epochs": 1})
+    with pytest.raises(ConfigError, match="1 epochs for 2 phases"):
+        stretches("p", few)
+
+
+def test_phases_have_names_of_their_own() -> None:
+    phases = (
+        Phase(builder="random", share=0.25),
+        Phase(builder="ontology", share=0.25, params={"depth": 3}),
+        Phase(builder="ontology", share=0.25),
+        Phase(builder="random", share=0.25),
+    )
+    names = [s.name for s in stretches("p", config(8, *phases, epochs=4))]
+    assert names == ["random", "ontology depth 3", "ontology leaves", "random 2"]
+
+
+@pytest.mark.parametrize("name", ["random", "tonics", "tonics-mixed"])
+def test_named_curricula_can_be_built(name: str) -> None:
+    eligible = make_eligible([2] * 60, 10**9)
+    wanted = Plan(batch_size=4, epochs=5, curriculum=name, embeddings="captions")
+    batches, _ = build(eligible, wanted)
+    assert set(batches.epoch) == set(range(5))
+    assert np.all(np.diff(batches.epoch) >= 0)
+    assert batches.node[batches.epoch == 4].max() == -1  # training ends in mixed batches

@@ -12,7 +12,7 @@ from tonics.pipeline.plans.eligible import Objects
 from tonics.pipeline.plans.epochs import build_batches
 from tonics.pipeline.plans.pools import Params, narrowing, schedule
 
-from .test_builders import make_eligible
+from .made_up import make_eligible
 
 
 def lineage(objects: Objects, row: int) -> set[int]:

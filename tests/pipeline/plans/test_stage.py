@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -172,3 +175,48 @@ def test_the_note_reaches_the_stage_and_the_plan_is_whole(built: Path) -> None:
     plan = Plan(stage.folder)
     assert [phase.name for phase in plan.phases] == ["random", "ontology leaves"]
     assert plan.verify() == []
+
+
+def with_mixed(folder: Path, params: str = "") -> None:
+    """Turn the plan ``random`` into one of communities."""
+    config = folder / "tonics.toml"
+    phases = f"phases = [{{ builder = 'communities'{params} }}]"
+    text = f"[plans.random]\nembeddings = 'captions'\n{phases}"
+    config.write_text(config.read_text().replace("[plans.random]", text))
+
+
+def test_a_plan_before_its_vectors_says_what_to_run(copy: Path, run: Callable[..., Any]) -> None:
+    with_mixed(copy)
+    shutil.rmtree(copy / "embeddings")
+    shutil.rmtree(copy / ".tonics" / "manifests" / "embed")
+    done = run("-C", copy, "plan", "random")
+    assert done.code == 2
+    assert (
+        "plan/random: its input embed/captions is out of date (3 of 3 shards: not made yet)"
+        in done.err
+    )
+    assert not (copy / "plans" / "random.tmp").exists()
+
+
+def test_vectors_that_are_no_numbers_are_refused(copy: Path, run: Callable[..., Any]) -> None:
+    with_mixed(copy)
+    file = next(iter(sorted((copy / "embeddings" / "captions").glob("*.npy"))))
+    vectors = np.load(file)
+    vectors[[3, 7]] = np.nan
+    np.save(file, vectors)
+    before = (copy / "plans" / "random" / "plan.json").read_bytes()
+    done = run("-C", copy, "plan", "random")
+    assert done.code == 2
+    assert re.search(r"embeddings/captions.*: \d vectors are not finite .*: .*\b[37]\b", done.err)
+    assert len(done.err.splitlines()) == 1
+    assert (copy / "plans" / "random" / "plan.json").read_bytes() == before
+
+
+def test_an_object_that_is_none_is_refused_with_the_nearest(
+    copy: Path, run: Callable[..., Any]
+) -> None:
+    with_mixed(copy, ", params = { under = 'umbrela' }")
+    done = run("-C", copy, "plan", "random")
+    assert done.code == 2
+    assert "no object 'umbrela' among" in done.err
+    assert "did you mean umbrella" in done.err
