@@ -23,7 +23,7 @@ def format_quality(name: str, plan: Plan) -> str:
     quality = plan.quality
     counts = plan.header["counts"]
     title = (
-        f"plan {name}: {len(plan):,} batches of {plan.batch_size} in {plan.epochs} epochs, over "
+        f"plan {name}: {len(plan):,} batches of {plan.batch_size} in {_epochs(plan.epochs)}, over "
         f"{counts['pairs']:,} pairs of {counts['images']:,} images"
     )
     if quality.get("version") != VERSION:
@@ -87,7 +87,7 @@ def _lines(quality: Mapping[str, Any], epochs: int) -> Iterator[str]:
     """What is no table: reasons, depths, what was not measured."""
     if left := quality["plan"]["left_out"]:
         listed = ", ".join(f"{count:,} {reason}" for reason, count in left.items())
-        yield f"left out, over {epochs} epochs: {listed}"
+        yield f"left out, over {_epochs(epochs)}: {listed}"
     for kind, shares in quality["plan"].get("depth", {}).items():
         if list(shares) != [NO_OBJECT]:
             yield f"{kind} by depth of their object: {_shares(shares)}"
@@ -98,6 +98,10 @@ def _lines(quality: Mapping[str, Any], epochs: int) -> Iterator[str]:
         yield f"similarity of captions is of {measured:,} batches, evenly spaced"
     if "image_top1" in quality["plan"] and quality["images_measured"] < total:
         yield f"similarity of images is of {quality['images_measured']:,} batches, evenly spaced"
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' * (count != 1)}"
 
 
 def _shares(shares: Mapping[str, float]) -> str:
