@@ -6,8 +6,9 @@ neighbour batches at a fraction of their sameness (the idea of B3, arXiv 2505.11
 ``objects`` a group is drawn among pairs that share an object, by which it is named.
 
 Near-linear: pairs are blocked by object, large objects by balanced splits, and only seeds are
-compared with their block. A seed that lacks neighbours waits at the object above, where there are
-more; at the very end any unused pairs will do.
+compared with their block. A pair seeds groups of one of its objects, drawn at random, and may be a
+neighbour under any of them. A seed that lacks neighbours waits at the object above, where there
+are more; at the very end any unused pairs will do.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..config import Section
 from .builder import Builder, Groups, join_groups, make_groups
 from .deal import dealable
 from .eligible import Eligible
-from .nodes import Pools, draw_objects
+from .nodes import Named, Pools, draw_objects
 from .similarity import rank, seeds_at_once
 from .split import split
 
@@ -73,40 +74,56 @@ def build(
         return finder.finish(order, [], spare)
     objects = eligible.objects
     assert objects is not None, "communities of objects need Eligible.objects"
-    pools, parts = Pools(objects, order, draw_objects(objects, order, rng, params.under)), []
+    pools = Pools(objects, order, draw_objects(objects, order, rng, params.under))
+    named = Named(objects, order)
+    parts = []
     for node in pools.upward():
-        pool = pools.take(node)
-        parts.append(finder.group(pool, len(pool) / max(1, objects.named[node]), node))
-        pools.pass_up(node, parts[-1].left)
-    return finder.finish(pools.nowhere(), parts, spare)
+        seeds = finder.unused(pools.take(node))
+        others = finder.unused(named.by(node))
+        pool = np.concatenate([seeds, np.setdiff1d(others, seeds)])
+        share = len(pool) / max(1, objects.named[node])
+        parts.append(finder.group(pool, share, node, seeds=len(seeds)))
+        pools.pass_up(node, finder.unused(seeds))
+    return finder.finish(finder.unused(pools.nowhere()), parts, spare)
 
 
 class _Finder:
-    """Groups pools of rows; numbers the blocks they are cut into, as places."""
+    """Groups pools of rows; remembers which rows are used, and numbers blocks as places."""
 
     def __init__(
         self, eligible: Eligible, size: int, params: Params, rng: np.random.Generator
     ) -> None:
         self.eligible, self.size, self.params, self.rng = eligible, size, params, rng
         self.similarity = eligible.similarity(params.similarity)
+        self.used = np.zeros(len(eligible), bool)
         self.places = 0
 
-    def group(self, pool: np.ndarray, share: float, node: int, last: int = 0) -> Groups:
+    def unused(self, rows: np.ndarray) -> np.ndarray:
+        """Those that no group has yet."""
+        return rows[~self.used[rows]]
+
+    def group(
+        self, pool: np.ndarray, share: float, node: int, *, seeds: int, last: int = 0
+    ) -> Groups:
         """Group what can be grouped of a pool.
 
         Args:
-            share: of all pairs (of the object) that the pool holds. last: the last rank, when it
-                is not to follow from that share.
+            share: of all pairs (of the object) that the pool holds. seeds: how many rows, from the
+                first, may begin a group; there will be so many rows in groups at most. last: the
+                last rank, when it is not to follow from the share.
         """
         skip = round(self.params.skip * min(share, 1))
         reach = max(round(self.params.reach * share), skip + _SLACK * (self.size - 1))
+        is_seed = np.zeros(len(self.eligible), bool)
+        is_seed[pool[:seeds]] = True
         parts: list[Groups] = []
         for block in split(self.similarity, pool, BLOCK, self.rng, unit=self.size):
             spared = 0 if last else min(skip, (len(block) - self.size) // 2)
-            found, left = self._group_block(block, max(0, spared), last or reach)
-            parts.append(make_groups(found, left, node=node, place=self.places))
+            found = self._group_block(block, is_seed[block], max(0, spared), last or reach)
+            self.used[found] = True
+            parts.append(make_groups(found, pool[:0], node=node, place=self.places))
             self.places += 1
-        return join_groups(parts, self.size, np.concatenate([part.left for part in parts]))
+        return join_groups(parts, self.size, self.unused(pool))
 
     def finish(self, pool: np.ndarray, parts: list[Groups], spare: np.ndarray) -> Groups:
         """Group what is left, in some rounds among ever fewer rows, then with any neighbours.
@@ -117,35 +134,34 @@ class _Finder:
         for number in range(_ROUNDS + 1):
             if len(pool) < self.size:
                 break
-            share = len(pool) / len(self.eligible)
-            parts.append(self.group(pool, share, -1, BLOCK if number == _ROUNDS else 0))
+            share, last = len(pool) / len(self.eligible), BLOCK if number == _ROUNDS else 0
+            parts.append(self.group(pool, share, -1, seeds=len(pool), last=last))
             pool = parts[-1].left
         return join_groups(parts, self.size, np.concatenate([pool, spare]))
 
     def _group_block(
-        self, block: np.ndarray, skip: int, reach: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, block: np.ndarray, is_seed: np.ndarray, skip: int, reach: int
+    ) -> np.ndarray:
         """Seeds in random order each take their nearest unused neighbours.
 
         Returns:
-            Groups (g, K) of rows, the seed first, and the rows left over.
+            Groups (g, K) of rows, the seed first.
         """
         vectors, used = self.similarity.take(block), np.zeros(len(block), bool)
         twins = _Twins(self.eligible, block)
-        waiting, groups = self.rng.permutation(len(block)), []
-        at_once = seeds_at_once(len(block))
-        while len(waiting) >= 1 and len(block) >= self.size:
+        waiting, groups = self.rng.permutation(np.flatnonzero(is_seed)), list[np.ndarray]()
+        most, at_once = len(waiting) // self.size, seeds_at_once(len(block))
+        while len(waiting) and len(groups) < most:
             seeds, waiting = waiting[:at_once], waiting[at_once:]
             for seed, near in zip(seeds.tolist(), rank(vectors, seeds, skip, reach), strict=True):
-                if used[seed]:
+                if used[seed] or len(groups) == most:
                     continue
                 group = twins.first(seed, near[~used[near]], self.size)
                 if len(group) == self.size:
                     used[group] = True
                     groups.append(group)
             waiting = waiting[~used[waiting]]
-        found = np.array(groups, np.int64).reshape(-1, self.size)
-        return block[found], block[~used]
+        return block[np.array(groups, np.int64).reshape(-1, self.size)]
 
 
 class _Twins:

@@ -98,3 +98,19 @@ class Pools:
     def nowhere(self) -> np.ndarray:
         """The rows that name no object, and what the root leaves."""
         return np.concatenate(self._nowhere)
+
+
+class Named:
+    """Which of some rows name each object as one of their deepest."""
+
+    def __init__(self, objects: Objects, rows: np.ndarray) -> None:
+        counts = np.diff(objects.starts)[rows]
+        first = np.repeat(objects.starts[rows] - (np.cumsum(counts) - counts), counts)
+        node = objects.members[first + np.arange(counts.sum())]
+        order = np.argsort(node, kind="stable")
+        self._rows = np.repeat(rows, counts)[order]
+        self._bounds = np.searchsorted(node[order], np.arange(len(objects.names) + 1))
+
+    def by(self, node: int) -> np.ndarray:
+        """The rows that name an object, in the order they were given."""
+        return self._rows[self._bounds[node] : self._bounds[node + 1]]

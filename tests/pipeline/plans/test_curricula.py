@@ -115,7 +115,7 @@ def test_a_mix_shares_each_epoch_and_shuffles_the_batches() -> None:
 
 def test_epochs_in_rotation_hold_the_same_groups_in_other_batches() -> None:
     eligible = make_eligible([1] * 600, 10**9)
-    wanted = plan({"builder": "communities", "rotation": 2}, epochs=4)
+    wanted = plan({"builder": "communities", "rotation": 2}, epochs=4, batch_size=64)
     epochs = list(build_phase(eligible, wanted, *stretches("t", wanted)))
 
     def groups(epoch: int) -> set[tuple[int, ...]]:
@@ -126,8 +126,8 @@ def test_epochs_in_rotation_hold_the_same_groups_in_other_batches() -> None:
         rows = np.concatenate([d.rows for d in epochs[epoch].dealt])
         return {tuple(sorted(b)) for b in rows.tolist()}
 
-    assert len(groups(0) & groups(2)) > 0.95 * len(groups(0))
-    assert len(batches(0) & batches(2)) < 0.05 * len(batches(0))
+    assert len(groups(0) & groups(2)) > 0.9 * len(groups(0))  # all but the few left over
+    assert not batches(0) & batches(2)
     assert len(groups(0) & groups(1)) < 0.5 * len(groups(0))
 
 
