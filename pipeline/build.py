@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 from ..errors import InputError, StaleInput, WouldDiscard
+from ..train.plan import Plan
 from .dataset import Dataset
 from .engines import Engine, open_engine
 from .engines.machine import check_device
 from .forecast import Forecast, Hands, forecast
 from .graph import with_inputs
 from .part import Part
+from .plans.report import LEGEND, format_quality
 from .progress import Progress
+from .report import Report
 from .results import results_table
 from .runner import bring_up_to_date, finished_cost, make_part
 from .stage import Stage
@@ -37,14 +41,52 @@ def bring_up(
     workers: int,
     as_json: bool,
     quiet: bool,
+    tables: bool = False,
 ) -> None:
-    """Bring stages up to date in order; a finished run whose inputs changed is kept, and said."""
+    """Bring stages up to date in order; a finished run whose inputs changed is kept, and said.
+
+    Args:
+        tables: show the quality of plans, too, finished ones as well.
+    """
     _check_before_work(stages, rebuild)
     if not stages:
         return
     tell = Progress(quiet=quiet or as_json).tell
+    plans = [stage for stage in stages if stage.kind == "plan"] if tables else []
     with open_engine(stages[0].dataset.config.runtime, workers, tell) as engine:
-        _bring_up(stages, engine, rebuild=rebuild, asked=asked, as_json=as_json, quiet=quiet)
+        reports = _bring_up(
+            stages,
+            engine,
+            rebuild=rebuild,
+            asked=asked,
+            as_json=as_json,
+            quiet=quiet,
+            noted_later=plans,
+        )
+    if as_json:
+        print(format_json(_with_quality(reports, plans)))
+    elif plans:
+        print("\n" + _plans_text(reports, plans))
+
+
+def _plans_text(reports: list[Report], plans: list[Stage]) -> str:
+    """What plans came to, as tables, each with the notes of its stage."""
+    parts = []
+    for stage in plans:
+        parts.append(format_quality(stage.name, Plan(stage.folder)))
+        notes = [note for report in reports if report.key == stage.key for note in report.notes]
+        parts += ["\n".join(f"note: {note}" for note in notes)] if notes else []
+    return "\n\n".join([*parts, LEGEND])
+
+
+def _with_quality(reports: list[Report], plans: list[Stage]) -> list[dict[str, Any]]:
+    """Reports for programs, with the ``quality.json`` of plans."""
+    folders = {stage.key: stage.folder for stage in plans}
+    return [
+        report.json()
+        | ({"quality": Plan(folders[report.key]).quality} if report.key in folders else {})
+        for report in reports
+    ]
 
 
 def make_parts(stages: list[Stage], part: str, *, workers: int, as_json: bool, quiet: bool) -> None:
@@ -77,7 +119,8 @@ def _bring_up(
     asked: list[str],
     as_json: bool,
     quiet: bool,
-) -> None:
+    noted_later: list[Stage],
+) -> list[Report]:
     reports, kept = [], []
     for stage in stages:
         anew = stage.key in rebuild
@@ -97,16 +140,16 @@ def _bring_up(
             continue
         reports.append(report)
         if not as_json:
-            print(report.line(), flush=True)
+            print(report.line(notes=stage not in noted_later), flush=True)
         if stage.kind == "ingest":
             _check_before_work(stages, rebuild)  # now that the pairs are known
     if as_json:
-        print(format_json([report.json() for report in reports]))
-        return
+        return reports
     if scores := _scores(stages):
         print("\n" + scores)
     if kept:
         print("\n" + "\n".join(kept) + "\n'tonics run --rebuild train' trains anew")
+    return reports
 
 
 def _check_before_work(stages: list[Stage], rebuild: list[str]) -> None:

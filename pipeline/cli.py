@@ -276,6 +276,7 @@ def _stage_command(kind: str, text: str, example: str) -> None:
             workers=workers,
             as_json=as_json,
             quiet=quiet,
+            tables=kind == "plan",
         )
 
     command.__doc__ = f"{text}\n\nExample: tonics -C my-dataset {example}"
@@ -434,14 +435,20 @@ def show_batch(
     context: typer.Context,
     plan: Annotated[str, typer.Argument(help="Name of the plan.")],
     number: Annotated[int, typer.Argument(help="Which batch, from 0.")],
+    as_json: AsJson = False,
 ) -> None:
-    """A planned batch: what its pairs share, and their captions.
+    """A planned batch: what its pairs share, or those of each group, and their captions.
 
     Example: tonics -C my-dataset show batch tonics 17
     """
     from . import show
+    from .tables import format_json
 
-    typer.echo(show.show_batch(_open(context), plan, number))
+    dataset = _open(context)
+    if as_json:
+        typer.echo(format_json(show.describe_batch(dataset, plan, number)))
+    else:
+        typer.echo(show.show_batch(dataset, plan, number))
 
 
 @show_app.command("image")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 plans_app = typer.Typer(
     no_args_is_help=True,
-    help="Look at the plans of a dataset, export and import them.\n\n"
+    help="Look at the plans of a dataset, compare, export and import them.\n\n"
     "Example: tonics -C my-dataset plans list",
 )
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -34,6 +34,26 @@ def plans_list(context: typer.Context, as_json: AsJson = False) -> None:
         typer.echo(format_json(rows_as_dicts(columns, rows)))
     else:
         typer.echo(format_table(columns, rows) + "\n\n" + PLANS_LEGEND)
+
+
+@plans_app.command("compare")
+def plans_compare(
+    context: typer.Context,
+    a: Annotated[str, typer.Argument(help="Name of a plan.")],
+    b: Annotated[str, typer.Argument(help="Name of another plan.")],
+    as_json: AsJson = False,
+) -> None:
+    """Two plans: settings that differ, figures side by side, how many batches they share.
+
+    Example: tonics -C my-dataset plans compare random tonics
+    """
+    from .comparing import compare_plans, format_comparison
+    from .show import open_plan
+    from .tables import format_json
+
+    dataset = _open(context)
+    found = compare_plans(*((name, open_plan(dataset, name)) for name in (a, b)))
+    typer.echo(format_json(found) if as_json else format_comparison(found))
 
 
 @plans_app.command("export")

@@ -27,8 +27,8 @@ class Report:
         """As a program reads it."""
         return {name: getattr(self, name) for name in self.__slots__}
 
-    def line(self) -> str:
-        """The stage's closing line: in, out, rejected by reason, ignored, seconds."""
+    def line(self, *, notes: bool = True) -> str:
+        """The stage's closing line: in, out, rejected by reason, ignored, seconds; its notes."""
         counts = self.counts
         parts = [f"{counts.get('in', 0):,} in", f"{counts.get('out', 0):,} out"]
         for kind in ("rejected", "ignored"):
@@ -40,7 +40,12 @@ class Report:
             parts.append(f"images: {_image_counts(images)}")
         state = "up to date" if self.fresh else f"{self.wall_s:.1f} s"
         line = f"{self.key:<16} {', '.join(parts)} [{state}, {self.cpu_s:.1f} CPU-s]"
-        return "\n".join([line, *(f"{'':<16} note: {note}" for note in counts.get("notes", ()))])
+        return "\n".join([line, *(f"{'':<16} note: {note}" for note in self.notes if notes)])
+
+    @property
+    def notes(self) -> list[str]:
+        """What the stage has to say to the user."""
+        return list(self.counts.get("notes", ()))
 
 
 def _image_counts(images: Any) -> str:

@@ -15,6 +15,9 @@ vectors within a batch, each beside that of random batches: top1 to the nearest 
 over all; suspects: share of captions whose nearest is as near as two captions of one image are."""
 
 
+_FIGURES = ("top1", "mean", "suspects")
+
+
 def results_table(dataset: Dataset, names: Sequence[str]) -> str:
     """Recalls of evaluated runs, in percent; empty when there are none."""
     rows = []
@@ -38,18 +41,16 @@ def _recalls(scores: dict[str, Any]) -> list[Any]:
 def plans_rows(dataset: Dataset) -> tuple[list[str], list[list[Any]]]:
     """Columns and a row for every plan on disk."""
     columns = ["plan", "batches", "size", "epochs", "pairs", "placed", "remainder"]
-    columns += ["top1", "random top1", "mean", "random mean", "suspects", "random suspects"]
+    columns += [*(k for figure in _FIGURES for k in (figure, f"random {figure}")), "phases"]
     rows = []
     for folder in sorted((dataset.root / "plans").glob("*")):
         if not (folder / "plan.json").exists():
             continue
         plan = Plan(folder)
-        counts, quality = plan.header["counts"], plan.quality
+        counts = plan.header["counts"]
         row: list[Any] = [folder.name, len(plan), plan.batch_size, plan.epochs, counts["pairs"]]
         row += [plan.header["coverage"]["placed"], counts["remainder"]]
-        if quality:
-            ours, base = quality["plan"], quality["random"]
-            for figure in ("top1", "mean", "suspects"):
-                row += [ours[figure], base[figure]]
-        rows.append(row + [None] * (len(columns) - len(row)))
+        sides = [plan.quality.get(side, {}) for side in ("plan", "random")]
+        row += [side.get(figure) for figure in _FIGURES for side in sides]
+        rows.append([*row, ", ".join(phase.name for phase in plan.phases)])
     return columns, rows

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,21 +21,74 @@ from .tables import format_table, mark, plain_part
 _CAPTIONS = 10
 
 
-def show_batch(dataset: Dataset, name: str, step: int) -> str:
-    """A planned batch: why it is one, and its captions with the shared noun marked."""
+def describe_batch(dataset: Dataset, name: str, step: int) -> dict[str, Any]:
+    """A planned batch as a program reads it: why it is one, and its pairs in order.
+
+    Every pair has the number of its ``group``, and ``spans``: where (start, end) its caption speaks
+    of the object of its group, or of the batch.
+
+    Raises:
+        InputError: there is no such plan or batch.
+    """
     plan = open_plan(dataset, name)
     if not 0 <= step < len(plan):
         raise InputError(f"plan {name}", f"batch {step}", expected=f"0 to {len(plan) - 1}")
-    pairs, node = plan.batch(step), plan.node_of(step)
-    phase = plan.phases[plan.phase_of(step)]
-    spans = _spans(dataset, node, pairs.tolist()) if node else {}
-    title = f"batch {step} of {len(plan)}: epoch {plan.epoch_of(step)}, phase {phase.name}"
-    title += f", every pair about {node}" if node else ", no common object"
-    keys = plan.pairs.column("pair_key").take(pa.array(plan.rows(pairs))).to_pylist()
-    lines = [title, ""]
-    for pair, key, caption in zip(pairs.tolist(), keys, plan.captions_of(pairs), strict=True):
-        lines.append(f"  {plain_part(key)[:28]:<28}  {mark(caption, spans.get(pair, []))}")
+    groups = plan.groups_of(step)
+    nodes = groups or [plan.node_of(step)]
+    numbers = plan.batch(step).reshape(len(nodes), -1)
+    spans = _spans(dataset, nodes, numbers)
+    rows = plan.pairs.take(pa.array(plan.rows(plan.batch(step)))).to_pylist()
+    return {
+        "plan": name,
+        "batch": step,
+        "batches": len(plan),
+        "epoch": plan.epoch_of(step),
+        "phase": plan.phases[plan.phase_of(step)].name,
+        "node": plan.node_of(step),
+        "groups": groups,
+        "pairs": [
+            {
+                **{key: row[key] for key in ("pair", "pair_key", "image_id", "caption")},
+                "group": i // numbers.shape[1],
+                "spans": spans.get(row["pair"], []),
+            }
+            for i, row in enumerate(rows)
+        ],
+    }
+
+
+def show_batch(dataset: Dataset, name: str, step: int) -> str:
+    """A planned batch: why it is one, and its captions with the shared noun marked."""
+    batch = describe_batch(dataset, name, step)
+    title = f"batch {step} of {batch['batches']}: epoch {batch['epoch']}, phase {batch['phase']}"
+    groups, pairs = batch["groups"], batch["pairs"]
+    if not groups:
+        node = batch["node"]
+        title += f", every pair about {node}" if node else ", no common object"
+        return "\n".join([title, "", *map(_caption, pairs)])
+    size = len(pairs) // len(groups)
+    named = ", ".join(node or "no common object" for node in groups)
+    lines = [title, f"{len(groups)} groups of {size}: {named}"]
+    for number, node in enumerate(groups):
+        lines += ["", f"{size} x {node}" if node else f"{size} alike, no common object"]
+        lines += map(_caption, pairs[number * size : (number + 1) * size])
     return "\n".join(lines)
+
+
+def _caption(pair: dict[str, Any]) -> str:
+    return f"  {plain_part(pair['pair_key'])[:28]:<28}  {mark(pair['caption'], pair['spans'])}"
+
+
+def _spans(
+    dataset: Dataset, nodes: Sequence[str], numbers: np.ndarray
+) -> dict[int, list[tuple[int, int]]]:
+    """Where the pairs of each group speak of its object; no database is opened for none."""
+    spans: dict[int, list[tuple[int, int]]] = {}
+    if any(nodes):
+        with open_ontology(dataset) as ontology:
+            for node, pairs in zip(nodes, numbers.tolist(), strict=True):
+                spans |= ontology.spans(node, pairs) if node else {}
+    return spans
 
 
 def open_plan(dataset: Dataset, name: str) -> Plan:
@@ -44,14 +100,11 @@ def open_plan(dataset: Dataset, name: str) -> Plan:
     folder = dataset.plan(name)
     if not folder.exists():
         known = sorted(p.name for p in (dataset.root / "plans").glob("*") if p.is_dir())
-        do = f"build it with 'tonics plan {name}'"
+        close = difflib.get_close_matches(name, known, 1)
+        build = f"build it with 'tonics plan {name}'"
+        do = f"did you mean {close[0]!r}? else {build}" if close else build
         raise InputError("plan", repr(name), expected=f"one of {known}", do=do)
     return Plan(folder)
-
-
-def _spans(dataset: Dataset, synset: str, pairs: list[int]) -> dict[int, list[tuple[int, int]]]:
-    with open_ontology(dataset) as ontology:
-        return ontology.spans(synset, pairs)
 
 
 def rejected_rows(dataset: Dataset, stage: str) -> tuple[list[str], list[list[Any]]]:

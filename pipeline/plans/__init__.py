@@ -20,7 +20,13 @@ epochs.py      epochs and passes -> all batches of a plan, and its remainder
 table.py       batches as a parquet table, written for others
 listed.py      batches as others list them in such a table, read
 imported.py    listed batches -> those of a plan, by the same rules
-quality.py     how alike the captions of a batch are, beside random batches
+quality.py     what a plan is like beside random batches: all of ``quality.json``
+alike.py       cosines within batches
+counts.py      how often pairs are seen, how many objects meet, how deep they lie
+measured.py    averages of these over phases
+verdict.py     warnings, and the measurements they come from
+report.py      quality.json as tables
+overlap.py     what two plans have in common
 """
 
 from __future__ import annotations

@@ -1,96 +1,167 @@
-"""How a plan looks before a GPU hour is spent: how alike the captions of a batch are.
+"""How a plan looks before a GPU hour is spent, beside random batches of the same size.
 
-Each figure stands beside that of random batches of the same size over the same pairs, because the
-absolute cosines of an encoder mean little.
+The absolute cosines of an encoder mean little: each figure stands beside that of a random plan of
+the same batch size, epochs and passes over the same pairs, and stands for every phase as well,
+because a random third makes the rest look tame.
+
+``quality.json`` is no part of a plan's identity. Its keys; those in brackets need caption vectors:
+
+    version           of these keys, 2
+    batches_measured  how many batches similarities are of: all, or evenly spaced ones
+    images_measured   the same, for similarities of images
+    [suspect_cosine]  the median cosine of two captions of one image; .9 where images have one each
+    plan              figures of the whole plan
+    phases            figures of each phase, with its ``name``
+    random            figures of a random plan; what could not be measured is absent
+    [hardest]         ten batches with the highest top-1 of those measured: step, epoch, phase,
+    [easiest]         top1, mean, node and groups (the synsets of its groups); ten with the lowest
+    warnings          sentences for the user, see ``verdict``
+
+Figures:
+
+    batches, epochs, placed  how many batches and epochs, and pairs in them, repeats counted
+    seen_never, seen_once, seen_more  eligible pairs by how often batches hold them
+    left_out                 pairs that epochs could not place, by reason
+    [top1]                   mean cosine of a caption to the nearest other one of its batch
+    [mean]                   mean cosine of two captions of a batch
+    [mean_apart]             the same for two that are not of one group
+    [suspects]               share of captions whose nearest is at ``suspect_cosine`` or above: it
+                             may be true of both images
+    image_top1, image_mean   as for captions, of pooled regions without their common mean
+    objects                  mean number of different objects that the pairs of a batch name
+    depth                    share of ``batches``, and of ``groups``, by the depth of their object
+
+Objects and depth are there where a builder of the plan needed the ontology.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ...train.plan_files import Batches
+from ...errors import InputError
+from ...train.plan_files import REMAINDER_SCHEMA, Batches
+from .. import config as configs
+from .alike import Read
+from .counts import reasons
+from .curricula import stretches
 from .eligible import Eligible
-from .fill import fill
+from .epochs import build_batches
+from .measured import Measured, Source
+from .verdict import judge
 
-_SAMPLE_BATCHES = 200
-_SAMPLE_PAIRS = 2_000
-Vectors = Callable[[np.ndarray], np.ndarray]
+VERSION = 2
+_PRODUCTS = 1 << 28  # cosines computed for a plan, at most
+_RANDOM_PRODUCTS = 1 << 25
+_RANDOM_PAIRS = 1 << 22  # placed by a random plan for comparison, about
+_RANDOM_SEED = 7_919  # unlike that of a plan, whose own random batches it is compared with
+_EXTREMES = 10
 
 
-def measure_quality(eligible: Eligible, batches: Batches, vectors: Vectors) -> dict[str, Any]:
-    """Measure in-batch caption similarity on evenly spaced batches.
+def measure_quality(
+    eligible: Eligible,
+    batches: Batches,
+    vectors: Read | None = None,
+    *,
+    remainder: pa.Table | None = None,
+    random_share: Mapping[str, float] | None = None,
+    images: Read | None = None,
+    passes: int = 0,
+    names: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Measure a plan: what ``quality.json`` holds, see above.
 
     Args:
-        vectors: maps (n,) pair numbers to (n, d) caption vectors.
-
-    Returns:
-        For the plan and for random batches: mean in-batch cosine, mean cosine to the nearest other
-        caption (``top1``), and ``suspects``: the share of captions with another image's caption in
-        the batch that is as near as two captions of one image usually are.
+        vectors: maps (n,) pair numbers to (n, d) caption vectors. images: maps (n,) image numbers,
+            increasing, to (n, d) vectors; not asked where ``Eligible`` has them.
+        random_share: by the name of each phase, in order: how much of it is random batches.
+        passes: as the plan's settings have it, for the random plan.
+        names: of the nodes of ``batches``, where ``Eligible`` has no objects.
     """
-    rng = np.random.default_rng(0)
-    step = max(1, len(batches.pairs) // _SAMPLE_BATCHES)
-    planned = batches.pairs[::step][:_SAMPLE_BATCHES]
-    size = batches.pairs.shape[1]
-    draw = rng.permutation(len(eligible))[: 2 * _SAMPLE_BATCHES * size]
-    random = eligible.pair[fill(eligible, draw, size)[0]][:_SAMPLE_BATCHES]
-    near = _same_image_cosine(eligible, vectors, rng)
+    shares = random_share or {f"phase {n}": 0.0 for n in range(int(batches.phase.max()) + 1)}
+    source = Source(eligible=eligible, captions=vectors, images=images)
+    left = REMAINDER_SCHEMA.empty_table() if remainder is None else remainder
+    measured = Measured(source=source, batches=batches, left=left, products=_PRODUCTS)
+    plan = measured.figures()
+    phases = [{"name": name, **measured.figures(n)} for n, name in enumerate(shares)]
+    random = _random_figures(source, batches, passes)
+    synsets = eligible.objects.names if eligible.objects else names
     return {
-        "batches_measured": len(planned),
-        "suspect_cosine": round(near, 4),
-        "plan": _similarity(planned, vectors, near),
-        "random": _similarity(random, vectors, near),
+        "version": VERSION,
+        "batches_measured": len(measured.steps),
+        "images_measured": len(measured.image_steps),
+        **({"suspect_cosine": round(source.suspect, 4)} if vectors else {}),
+        "plan": plan,
+        "phases": phases,
+        "random": random,
+        **_extremes(measured, list(shares), synsets),
+        "warnings": judge(plan, phases, random, shares),
     }
 
 
-def _similarity(batches: np.ndarray, vectors: Vectors, near: float) -> dict[str, float]:
-    figures = np.array([_of_batch(_unit(vectors(pairs)), near) for pairs in batches])
-    mean, top1, suspects = figures.mean(axis=0) if len(figures) else (0.0, 0.0, 0.0)
+def _random_figures(source: Source, batches: Batches, passes: int) -> dict[str, Any]:
+    """Figures of a random plan of the same size; of fewer epochs, where those are long.
+
+    How often pairs are seen depends on the epochs, and is told where all were built. Empty where
+    the rules leave random batches none.
+    """
+    epochs = int(batches.epoch.max()) + 1
+    built = max(1, min(epochs, _RANDOM_PAIRS // len(source.eligible)))
+    plan = configs.Plan(
+        batch_size=batches.pairs.shape[1], epochs=built, passes=passes, seed=_RANDOM_SEED
+    )
+    try:
+        found, left = build_batches(source.eligible, plan, stretches("random", plan))
+    except InputError:
+        return {}
+    measured = Measured(source=source, batches=found, left=left, products=_RANDOM_PRODUCTS)
+    figures = measured.figures()
+    unknown = {"depth"} | (
+        {k for k in figures if k.startswith("seen_")} if built < epochs else set()
+    )
+    return {key: value for key, value in figures.items() if key not in unknown}
+
+
+def _extremes(measured: Measured, phases: list[str], names: Sequence[str]) -> dict[str, Any]:
+    """The batches with the most and the least alike captions."""
+    if measured.captions is None:
+        return {}
+    order = np.argsort(-measured.captions.top1, kind="stable")
+    ends = {"hardest": order[:_EXTREMES], "easiest": order[::-1][:_EXTREMES]}
     return {
-        "mean": round(float(mean), 4),
-        "top1": round(float(top1), 4),
-        "suspects": round(float(suspects), 4),
+        key: [_described(measured, i, phases, names) for i in which.tolist()]
+        for key, which in ends.items()
     }
 
 
-def _of_batch(vectors: np.ndarray, near: float) -> tuple[float, float, float]:
-    cosine = vectors @ vectors.T
-    size = len(cosine)
-    mean = (cosine.sum() - np.trace(cosine)) / (size * (size - 1))
-    np.fill_diagonal(cosine, -1)
-    nearest = cosine.max(axis=1)
-    return float(mean), float(nearest.mean()), float((nearest >= near).mean())
-
-
-def _same_image_cosine(eligible: Eligible, vectors: Vectors, rng: np.random.Generator) -> float:
-    """The median cosine of two captions of one image; 0.9 where images have one caption each."""
-    order = np.argsort(eligible.image, kind="stable")
-    twins = np.flatnonzero(np.diff(eligible.image[order]) == 0)
-    if not len(twins):
-        return 0.9
-    chosen = np.sort(rng.choice(twins, min(len(twins), _SAMPLE_PAIRS), replace=False))
-    a, b = (_unit(vectors(eligible.pair[order[chosen + k]])) for k in (0, 1))
-    return float(np.median((a * b).sum(axis=1)))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    wide = vectors.astype(np.float32)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-9)
+def _described(
+    measured: Measured, number: int, phases: list[str], names: Sequence[str]
+) -> dict[str, Any]:
+    """One of the batches that were measured."""
+    batches, said, step = measured.batches, measured.captions, int(measured.steps[number])
+    assert said is not None, "batches are ranked by their captions"
+    groups = batches.groups[step].as_py() if batches.groups is not None else []
+    node, *groups = [names[n] if n >= 0 else "" for n in (int(batches.node[step]), *groups)]
+    return {
+        "step": step,
+        "epoch": int(batches.epoch[step]),
+        "phase": phases[batches.phase[step]],
+        "top1": round(float(said.top1[number]), 4),
+        "mean": round(float(said.mean[number]), 4),
+        "node": node,
+        "groups": groups,
+    }
 
 
 def coverage(eligible: Eligible, batches: Batches, remainder: pa.Table) -> dict[str, Any]:
-    """How often pairs are seen: in the whole plan, and what each reason kept out of an epoch."""
-    used = np.bincount(np.searchsorted(eligible.pair, batches.pairs).reshape(-1))
-    used = np.pad(used, (0, len(eligible) - len(used)))
-    times, counts = np.unique(used, return_counts=True)
-    reasons = pc.value_counts(remainder.column("reason")).to_pylist()
+    """How often pairs are seen in the whole plan, and what each reason kept out of an epoch."""
+    times = np.bincount(batches.pairs.reshape(-1), minlength=int(eligible.pair[-1]) + 1)
+    values, counts = np.unique(times[eligible.pair], return_counts=True)
     return {
-        "pairs_by_times_seen": {str(t): int(c) for t, c in zip(times, counts, strict=True)},
+        "pairs_by_times_seen": {str(t): int(c) for t, c in zip(values, counts, strict=True)},
         "placed": int(batches.pairs.size),
-        "remainder": {r["values"]: r["counts"] for r in sorted(reasons, key=lambda r: r["values"])},
+        "remainder": reasons(remainder),
     }

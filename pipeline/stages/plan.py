@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,13 +13,16 @@ import pyarrow.compute as pc
 
 from ... import __version__
 from ...artifact import atomic_folder, hash_json, hash_rows
+from ...features import FeatureStore
 from ...train.plan_files import PLAN_VERSION, Batches, write_plan
 from .. import config as configs
 from ..plans import pools
+from ..plans.counts import group_nodes
 from ..plans.curricula import Stretch, stretches
 from ..plans.eligible import Eligible, Objects, none_eligible
 from ..plans.epochs import ASSEMBLY_VERSION, build_batches, require_images
 from ..plans.loading import load_eligible
+from ..plans.pooled import pooled_images
 from ..plans.quality import coverage, measure_quality
 from ..stage import Estimate, Made, Reject, Shard, Stage, require_done
 from ..staleness import status_of
@@ -127,10 +130,7 @@ class PlanStage(Stage):
     def make(self, shard: Shard) -> Made:
         eligible = self._eligible()
         batches, remainder, left_out = self.decide(eligible)
-        quality: dict[str, Any] = {}
-        if self.config.embeddings:
-            vectors = Vectors(self.dataset, self.config.embeddings)
-            quality = measure_quality(eligible, batches, vectors)
+        quality = self._quality(eligible, batches, remainder)
         header = self._header(eligible, batches, remainder)
         with atomic_folder(self.folder) as tmp:
             written = write_plan(tmp, header, batches, eligible.table, remainder, quality)
@@ -142,9 +142,19 @@ class PlanStage(Stage):
             counts={
                 "plan_id": written["plan_id"],
                 **written["counts"],
-                "notes": general_objects(eligible.objects, batches, self.phases),
+                "notes": [
+                    *general_objects(eligible.objects, batches, self.phases),
+                    *quality["warnings"],
+                ],
             },
         )
+
+    @cached_property
+    def _store(self) -> FeatureStore:
+        return load_store(self.dataset, self.config.features)
+
+    def _eligible(self) -> Eligible:
+        return load_eligible(self.dataset, self.config, self._store, self.needs)
 
     def decide(self, eligible: Eligible) -> tuple[Batches, pa.Table, list[Reject]]:
         """The batches, the remainder, and batches that were to be and are left out."""
@@ -154,9 +164,17 @@ class PlanStage(Stage):
         keep = ("plan_id", "batches", "epochs", "pairs", "images", "remainder", "notes")
         return Made(counts={k: shards[0].counts[k] for k in keep})
 
-    def _eligible(self) -> Eligible:
-        store = load_store(self.dataset, self.config.features)
-        return load_eligible(self.dataset, self.config, store, self.needs)
+    def _quality(self, eligible: Eligible, batches: Batches, remainder: pa.Table) -> dict[str, Any]:
+        embeddings = self.config.embeddings
+        return measure_quality(
+            eligible,
+            batches,
+            Vectors(self.dataset, embeddings) if embeddings else None,
+            images=partial(pooled_images, self._store),
+            remainder=remainder,
+            random_share={phase.name: _random_share(phase) for phase in self.phases},
+            passes=self.config.passes,
+        )
 
     def _header(self, eligible: Eligible, batches: Batches, remainder: pa.Table) -> dict[str, Any]:
         return {
@@ -204,29 +222,49 @@ def describe(phase: Stretch) -> dict[str, Any]:
     }
 
 
+def _random_share(phase: Stretch) -> float:
+    return sum(part.share for part in phase.parts if part.builder.name == "random")
+
+
 def general_objects(
     objects: Objects | None, batches: Batches, phases: Sequence[Stretch]
 ) -> list[str]:
-    """Notes for the user: same-object batches that are about hardly anything in particular.
+    """Notes for the user: batches and groups of one object that is hardly anything in particular.
 
     Phases that were asked to stay near the root are left out.
     """
-    deep = [i for i, phase in enumerate(phases) if _goes_deep(phase)]
-    if objects is None or not deep:
+    if objects is None:
         return []
-    node = batches.node[np.isin(batches.phase, deep)]
+    lengths, nodes = group_nodes(batches)
+    kinds = [
+        ("same-object batches", batches.node, batches.phase, _goes_deep),
+        ("groups", nodes, np.repeat(batches.phase, lengths), _groups_objects),
+    ]
+    notes = []
+    for what, node, of_phase, counts in kinds:
+        asked = [number for number, phase in enumerate(phases) if counts(phase)]
+        if asked and (named := _general(objects, node[np.isin(of_phase, asked)])):
+            notes.append(
+                f"most {what} are about very general objects ({named}): "
+                "lower ontology.min_images or batch_size"
+            )
+    return notes
+
+
+def _general(objects: Objects, node: np.ndarray) -> str:
+    """The commonest general objects, where most of ``node`` are, or hardly any others exist."""
     node = node[node >= 0]
     general = node[objects.depth[node] <= _GENERAL_DEPTH]
     few = np.count_nonzero(objects.depth > _GENERAL_DEPTH) < _FEW_OBJECTS
     if len(node) and 2 * len(general) <= len(node) and not few:
-        return []
+        return ""
     counts = np.bincount(general, minlength=len(objects.names))
     common = [objects.names[n] for n in np.argsort(-counts, kind="stable")[:3] if counts[n]]
-    named = ", ".join([*(common or objects.names[:1]), "..."])
-    return [
-        f"most same-object batches are about very general objects ({named}): "
-        "lower ontology.min_images or batch_size"
-    ]
+    return ", ".join([*(common or objects.names[:1]), "..."])
+
+
+def _groups_objects(phase: Stretch) -> bool:
+    return any(getattr(p.params, "objects", False) for p in phase.parts)
 
 
 def _goes_deep(phase: Stretch) -> bool:

@@ -103,3 +103,31 @@ def run(
     yield command
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def planned(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny dataset with more plans: ``mixed`` (groups of four) and ``other`` (random,
+    another seed); read it, never change it.
+    """
+    folder = tmp_path_factory.mktemp("planned") / "dataset"
+    shutil.copytree(built, folder)
+    with (folder / "tonics.toml").open("a") as file:
+        file.write(PLANS)
+    stages = stages_of(Dataset.open(folder))
+    for name in ("mixed", "other"):
+        runner.bring_up_to_date(stages[f"plan/{name}"], workers=1)
+    return folder
+
+
+PLANS = """
+[plans.mixed]
+batch_size = 8
+epochs = 3
+embeddings = "captions"
+curriculum = "tonics-mixed"
+[plans.other]
+batch_size = 8
+epochs = 2
+seed = 1
+"""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tonics.artifact import Manifest
@@ -23,7 +24,7 @@ from tonics.pipeline.stage import Shard
 from tonics.pipeline.stages import plan as stage_module
 from tonics.pipeline.stages.plan import PlanStage, general_objects
 from tonics.train.plan import Plan
-from tonics.train.plan_files import Batches
+from tonics.train.plan_files import GROUPS, Batches
 
 ALL = Shard(name="all", rows=0)
 
@@ -137,6 +138,22 @@ def test_batches_about_very_general_objects_are_noted() -> None:
 def test_an_ontology_of_few_deep_objects_is_noted() -> None:
     assert general_objects(tree([0, 1, 2, 3, 3, 3, 3]), batches([3, 4]), phases("leaves"))
     assert general_objects(DEEP, batches([-1, -1]), phases("leaves"))  # no object at all
+
+
+def test_groups_about_very_general_objects_are_noted() -> None:
+    from tonics.pipeline.config import Plan as Settings
+
+    def notes(groups: list[list[int]], **params: object) -> list[str]:
+        one = Phase(builder="communities", params=params)
+        plan = Settings(batch_size=8, epochs=1, embeddings="captions", phases=(one,))
+        found = dataclasses.replace(batches([-1, -1]), groups=pa.array(groups, GROUPS.type))
+        return general_objects(DEEP, found, stretches("p", plan))
+
+    assert notes([[3, 4], [5, 1]]) == []
+    assert notes([[3, -1], [-1, -1]]) == []  # like pairs that share no object at all
+    (note,) = notes([[1, 1], [0, 4]])
+    assert note.startswith("most groups are about very general objects (o1, o0, ...)")
+    assert notes([[1, 1], [0, 4]], objects=False) == []
 
 
 def test_phases_that_ask_for_general_objects_are_not_noted() -> None:
