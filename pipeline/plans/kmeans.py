@@ -2,7 +2,7 @@
 
 The cheapest batches of like pairs, and the most monotonous: a model that ends its training in them
 forgets how to tell topics apart. Clusters of about 20 batches are found by spherical k-means over a
-sample; faiss compares, on GPUs where it has any. Vectors and centres are whole numbers throughout,
+sample; faiss compares, on a GPU where it has one. Vectors and centres are whole numbers throughout,
 so that clusters are the same on any number of threads, on a CPU or a GPU, which faiss's own k-means
 does not promise. What clusters leave is batched together.
 """
