@@ -2,13 +2,14 @@
 
 The cheapest batches of like pairs, and the most monotonous: a model that ends its training in them
 forgets how to tell topics apart. Clusters of about 20 batches are found by spherical k-means over a
-sample; faiss compares, on GPUs where it has any. Vectors and centres are whole numbers throughout,
+sample; faiss compares, on a GPU where it has one. Vectors and centres are whole numbers throughout,
 so that clusters are the same on any number of threads, on a CPU or a GPU, which faiss's own k-means
 does not promise. What clusters leave is batched together.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -102,11 +103,11 @@ def _nearest(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def _search(vectors: np.ndarray, centres: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The largest products with centres, and whose they are; on the GPUs of faiss, if any."""
+    """The largest products with centres, and whose they are; on a GPU where faiss has one."""
     faiss = _faiss()
     index = faiss.IndexFlatIP(vectors.shape[1])
     if faiss.get_num_gpus():
-        index = faiss.index_cpu_to_all_gpus(index)
+        index = faiss.index_cpu_to_gpu(_gpu(), 0, index)
     index.add(np.ascontiguousarray(centres))
     threads = faiss.omp_get_max_threads()
     if vectors.size < _ALONE:
@@ -115,6 +116,12 @@ def _search(vectors: np.ndarray, centres: np.ndarray, count: int) -> tuple[np.nd
         return index.search(vectors, count)
     finally:
         faiss.omp_set_num_threads(threads)
+
+
+@cache
+def _gpu() -> Any:
+    """The memory faiss works in on a GPU, taken once."""
+    return _faiss().StandardGpuResources()
 
 
 def _faiss() -> Any:

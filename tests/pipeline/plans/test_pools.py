@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,15 @@ def test_a_pair_is_in_the_pools_of_all_objects_above_its_own() -> None:
         assert set(placed) <= set(named)
         assert len(named) - len(placed) < 2  # all but what is less than a batch
         assert above[node] >= 0
+
+
+def test_pairs_that_name_no_object_are_in_the_pool_of_any() -> None:
+    eligible = make_eligible([1] * 40, 10**9)
+    nothing = {"starts": np.zeros(41, np.int64), "members": np.empty(0, np.int32)}
+    eligible = replace(eligible, objects=replace(eligible.objects, **nothing))
+    plan = Plan(batch_size=8, epochs=1, phases=(Phase(builder="pools"),))
+    batches, _ = build_batches(eligible, plan, stretches("p", plan))
+    assert batches.node.tolist() == [0] * 5
 
 
 def test_an_object_that_hardly_narrows_the_one_above_has_no_pool() -> None:
