@@ -52,6 +52,11 @@ class ImportedPlanStage(PlanStage):
         """None: no builder has a part in it."""
         return []
 
+    @property
+    def random_share(self) -> dict[str, float]:
+        """Nobody knows how these batches were drawn: they are judged like any other."""
+        return {IMPORTED: 0.0}
+
     @cached_property
     def about(self) -> dict[str, str]:
         """What the copy says of itself: ``content_hash``, ``batch_size``, ``epochs``, ...

@@ -149,6 +149,14 @@ class PlanStage(Stage):
             },
         )
 
+    @property
+    def random_share(self) -> dict[str, float]:
+        """What share of each phase is drawn at random, by its name."""
+        return {
+            phase.name: sum(p.share for p in phase.parts if p.builder.name == "random")
+            for phase in self.phases
+        }
+
     @cached_property
     def _store(self) -> FeatureStore:
         return load_store(self.dataset, self.config.features)
@@ -172,7 +180,7 @@ class PlanStage(Stage):
             Vectors(self.dataset, embeddings) if embeddings else None,
             images=partial(pooled_images, self._store),
             remainder=remainder,
-            random_share={phase.name: _random_share(phase) for phase in self.phases},
+            random_share=self.random_share,
             passes=self.config.passes,
         )
 
@@ -220,10 +228,6 @@ def describe(phase: Stretch) -> dict[str, Any]:
         "first_epoch": phase.epochs.start,
         "epochs": len(phase.epochs),
     }
-
-
-def _random_share(phase: Stretch) -> float:
-    return sum(part.share for part in phase.parts if part.builder.name == "random")
 
 
 def general_objects(

@@ -143,7 +143,9 @@ def test_there_and_back_again(waiting: Path, run: Run, tmp_path: Path) -> None:
     np.testing.assert_array_equal(theirs.batches.pairs, ours.batches.pairs)
     np.testing.assert_array_equal(theirs.batches.epoch, ours.batches.epoch)
     assert theirs.pairs.equals(ours.pairs)
-    assert theirs.quality == ours.quality
+    for figure in ("top1", "mean", "suspects"):
+        assert theirs.quality["plan"][figure] == ours.quality["plan"][figure]
+    assert [phase["name"] for phase in theirs.quality["phases"]] == ["import"]
     assert theirs.inputs["pairs"] == ours.inputs["pairs"]
     assert theirs.epochs == ours.epochs == 4
     assert [(p.name, p.builder, p.epochs) for p in theirs.phases] == [("import", "import", 4)]
@@ -213,7 +215,7 @@ def test_import_is_no_builder(copy: Path, run: Run) -> None:
     done = run("-C", copy, "plan", "p")
     assert "builder: value 'import', expected one of random, ontology" in done.err
     (copy / "tonics.toml").write_text(config + "[plans.p]\ncurriculum = 'imported'\n")
-    assert "tonics-mixed, import" in run("-C", copy, "plan", "p").err
+    assert "adaptive, import" in run("-C", copy, "plan", "p").err
 
 
 def test_inputs_must_be_ready(waiting: Path, run: Run, tmp_path: Path) -> None:
