@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ..config import Section
-from .eligible import Eligible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,8 @@ class Groups:
         )
 
 
-Build = Callable[[Eligible, np.ndarray, int, Any, np.random.Generator], Groups]
+Build = Callable[..., Groups]
+NO_ROWS = np.empty(0, np.int64)
 
 
 def nothing_needed(params: Any) -> frozenset[str]:
@@ -60,7 +60,7 @@ class Builder:
 
     Attributes:
         build: ``(eligible, rows, batch_size, params, rng)``; rows are used at most once, but where
-            ``repeats`` says otherwise.
+            ``repeats`` says otherwise. One that ``swaps`` takes a sixth argument.
         params: the settings it takes in ``tonics.toml``, checked before anything is built.
         needs: what must be loaded into ``Eligible`` for some settings: ``objects``, ``text``,
             ``image``.
@@ -70,6 +70,8 @@ class Builder:
             phase does not say; 0: every epoch gets its own.
         repeats: whether a pass may use a pair several times and leave others out.
         pools: whether the batches are pools for a trainer that decides, built once for all epochs.
+        swaps: whether a pass may use another caption of an image than the one it is offered: of the
+            rows of later passes, which ``build`` then gets too. No image is used twice in a pass.
         version: raised when the same inputs would give other groups.
     """
 
@@ -82,6 +84,7 @@ class Builder:
     rotation: int = 0
     repeats: bool = False
     pools: bool = False
+    swaps: bool = False
     version: int = 1
 
 

@@ -7,8 +7,12 @@ neighbour batches at a fraction of their sameness (the idea of B3, arXiv 2505.11
 
 Near-linear: pairs are blocked by object, large objects by balanced splits, and only seeds are
 compared with their block. A pair seeds groups of one of its objects, drawn at random, and may be a
-neighbour under any of them. A seed that lacks neighbours waits at the object above, where there
-are more; at the very end any unused pairs will do.
+neighbour under any of them, and under any object above. A seed that lacks neighbours waits
+at the object above; at the very end any unused pairs will do.
+
+A pass uses one caption of every image. Which one, is decided here: seeds are what the pass offers,
+neighbours may be captions of later passes, whose turn then comes to the offered one. Else most of
+what is near a caption would be out of reach.
 """
 
 from __future__ import annotations
@@ -19,14 +23,15 @@ import numpy as np
 from pydantic import Field
 
 from ..config import Section
-from .builder import Builder, Groups, join_groups, make_groups
+from .builder import NO_ROWS, Builder, Groups, join_groups, make_groups
 from .deal import dealable
-from .eligible import Eligible
+from .eligible import Eligible, count_before
 from .nodes import Named, Pools, draw_objects
 from .similarity import rank, seeds_at_once
 from .split import split
 
 BLOCK = 8192  # pairs compared with each other, at most
+_SPARED = 16  # of a small block no more than this part is left out as too near
 _SLACK = 3  # a seed looks at no fewer than this many times the neighbours it needs
 _ROUNDS = 6  # how often what is left is grouped anew before any neighbour will do
 
@@ -65,79 +70,97 @@ def needs(params: Params) -> frozenset[str]:
 
 
 def build(
-    eligible: Eligible, rows: np.ndarray, size: int, params: Params, rng: np.random.Generator
+    eligible: Eligible,
+    rows: np.ndarray,
+    size: int,
+    params: Params,
+    rng: np.random.Generator,
+    later: np.ndarray = NO_ROWS,
 ) -> Groups:
     """Draw an object for every row, group the rows of each, and last what they all leave."""
     finder = _Finder(eligible, group_size(params, size), params, rng)
     order, spare = dealable(eligible, rng.permutation(rows), size)
+    later = _seldom_said(eligible, order, later, size)
     if not params.objects:
-        return finder.finish(order, [], spare)
+        return finder.finish(order, later, [], spare)
     objects = eligible.objects
     assert objects is not None, "communities of objects need Eligible.objects"
     pools = Pools(objects, order, draw_objects(objects, order, rng, params.under))
-    named = Named(objects, order)
+    named = Named(objects, np.concatenate([order, later]))
     parts = []
     for node in pools.upward():
         seeds = finder.unused(pools.take(node))
-        others = finder.unused(named.by(node))
-        pool = np.concatenate([seeds, np.setdiff1d(others, seeds)])
-        share = len(pool) / max(1, objects.named[node])
-        parts.append(finder.group(pool, share, node, seeds=len(seeds)))
+        others = np.setdiff1d(finder.unused(named.by(node)), seeds)
+        share = (len(seeds) + len(others)) / max(1, objects.named[node])
+        parts.append(finder.group(seeds, others, share, node))
         pools.pass_up(node, finder.unused(seeds))
-    return finder.finish(finder.unused(pools.nowhere()), parts, spare)
+    return finder.finish(finder.unused(pools.nowhere()), later, parts, spare)
+
+
+def _seldom_said(eligible: Eligible, rows: np.ndarray, later: np.ndarray, size: int) -> np.ndarray:
+    """Those of ``later`` whose captions, beside those of ``rows``, all the batches can hold."""
+    said = count_before(eligible.caption[np.concatenate([rows, later])])[len(rows) :]
+    return later[said < len(rows) // size]
 
 
 class _Finder:
-    """Groups pools of rows; remembers which rows are used, and numbers blocks as places."""
+    """Groups rows; remembers which images are used, and numbers blocks as places."""
 
     def __init__(
         self, eligible: Eligible, size: int, params: Params, rng: np.random.Generator
     ) -> None:
         self.eligible, self.size, self.params, self.rng = eligible, size, params, rng
         self.similarity = eligible.similarity(params.similarity)
-        self.used = np.zeros(len(eligible), bool)
+        self.used = np.zeros(int(eligible.image.max(initial=0)) + 1, bool)
         self.places = 0
 
     def unused(self, rows: np.ndarray) -> np.ndarray:
-        """Those that no group has yet."""
-        return rows[~self.used[rows]]
+        """Those of whose image no group has a caption yet."""
+        return rows[~self.used[self.eligible.image[rows]]]
 
     def group(
-        self, pool: np.ndarray, share: float, node: int, *, seeds: int, last: int = 0
+        self, seeds: np.ndarray, others: np.ndarray, share: float, node: int, wider: int = 1
     ) -> Groups:
-        """Group what can be grouped of a pool.
+        """Group what can be grouped, in so many rows as there are seeds at most.
 
         Args:
-            share: of all pairs (of the object) that the pool holds. seeds: how many rows, from the
-                first, may begin a group; there will be so many rows in groups at most. last: the
-                last rank, when it is not to follow from the share.
+            seeds: rows that may begin a group. others: rows that may be a neighbour.
+            share: of all pairs (of the object) that they are. wider: how many times further down
+                the ranks than usual to look.
         """
+        if len(seeds) < self.size:
+            return join_groups([], self.size, seeds)
         skip = round(self.params.skip * min(share, 1))
-        reach = max(round(self.params.reach * share), skip + _SLACK * (self.size - 1))
+        reach = max(round(self.params.reach * share), skip + _SLACK * (self.size - 1)) * wider
         is_seed = np.zeros(len(self.eligible), bool)
-        is_seed[pool[:seeds]] = True
-        parts: list[Groups] = []
+        is_seed[seeds] = True
+        pool, parts = np.concatenate([seeds, others]), list[Groups]()
         for block in split(self.similarity, pool, BLOCK, self.rng, unit=self.size):
-            spared = 0 if last else min(skip, (len(block) - self.size) // 2)
-            found = self._group_block(block, is_seed[block], max(0, spared), last or reach)
-            self.used[found] = True
-            parts.append(make_groups(found, pool[:0], node=node, place=self.places))
+            block = self.unused(block)
+            spared = min(skip, len(block) // _SPARED)
+            found = self._group_block(block, is_seed[block], spared, reach)
+            self.used[self.eligible.image[found]] = True
+            parts.append(make_groups(found, NO_ROWS, node=node, place=self.places))
             self.places += 1
-        return join_groups(parts, self.size, self.unused(pool))
+        return join_groups(parts, self.size, self.unused(seeds))
 
-    def finish(self, pool: np.ndarray, parts: list[Groups], spare: np.ndarray) -> Groups:
+    def finish(
+        self, seeds: np.ndarray, others: np.ndarray, parts: list[Groups], spare: np.ndarray
+    ) -> Groups:
         """Group what is left, in some rounds among ever fewer rows, then with any neighbours.
 
         Args:
-            spare: rows that are in no pool, and are left too.
+            spare: rows that are in no group, and are left too.
         """
         for number in range(_ROUNDS + 1):
-            if len(pool) < self.size:
+            if len(seeds) < self.size:
                 break
-            share, last = len(pool) / len(self.eligible), BLOCK if number == _ROUNDS else 0
-            parts.append(self.group(pool, share, -1, seeds=len(pool), last=last))
-            pool = parts[-1].left
-        return join_groups(parts, self.size, np.concatenate([pool, spare]))
+            others = self.unused(others)
+            share = (len(seeds) + len(others)) / len(self.eligible)
+            wider = BLOCK if number == _ROUNDS else 1
+            parts.append(self.group(seeds, others, share, -1, wider))
+            seeds = parts[-1].left
+        return join_groups(parts, self.size, np.concatenate([seeds, spare]))
 
     def _group_block(
         self, block: np.ndarray, is_seed: np.ndarray, skip: int, reach: int
@@ -147,32 +170,41 @@ class _Finder:
         Returns:
             Groups (g, K) of rows, the seed first.
         """
-        vectors, used = self.similarity.take(block), np.zeros(len(block), bool)
-        twins = _Twins(self.eligible, block)
+        vectors, twins = self.similarity.take(block), _Twins(self.eligible, block)
         waiting, groups = self.rng.permutation(np.flatnonzero(is_seed)), list[np.ndarray]()
         most, at_once = len(waiting) // self.size, seeds_at_once(len(block))
         while len(waiting) and len(groups) < most:
             seeds, waiting = waiting[:at_once], waiting[at_once:]
             for seed, near in zip(seeds.tolist(), rank(vectors, seeds, skip, reach), strict=True):
-                if used[seed] or len(groups) == most:
+                if twins.used[seed] or len(groups) == most:
                     continue
-                group = twins.first(seed, near[~used[near]], self.size)
+                group = twins.first(seed, near[~twins.used[near]], self.size)
                 if len(group) == self.size:
-                    used[group] = True
+                    twins.use(group)
                     groups.append(group)
-            waiting = waiting[~used[waiting]]
+            waiting = waiting[~twins.used[waiting]]
         return block[np.array(groups, np.int64).reshape(-1, self.size)]
 
 
 class _Twins:
-    """Which rows of a block show the same image or say the same caption as others of it."""
+    """Which rows of a block are used, and which show the same image or say the same caption."""
 
     def __init__(self, eligible: Eligible, block: np.ndarray) -> None:
         self.values = (eligible.image[block], eligible.caption[block])
+        self.used = np.zeros(len(block), bool)
         self.has = np.zeros(len(block), bool)
         for values in self.values:
-            _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-            self.has |= counts[inverse] > 1
+            _, number, counts = np.unique(values, return_inverse=True, return_counts=True)
+            self.has |= counts[number] > 1
+        self._by_image = np.argsort(self.values[0], kind="stable")
+        self._images = self.values[0][self._by_image]
+
+    def use(self, group: np.ndarray) -> None:
+        """Mark the rows of a group, and all others of their images."""
+        self.used[group] = True
+        for image in self.values[0][group[self.has[group]]].tolist():
+            first, end = np.searchsorted(self._images, [image, image + 1])
+            self.used[self._by_image[first:end]] = True
 
     def first(self, seed: int, near: np.ndarray, size: int) -> np.ndarray:
         """The seed and the first of ``near`` that may share a batch with it and one another."""
@@ -192,4 +224,5 @@ BUILDER = Builder(
     needs=needs,
     group_size=group_size,
     rotation=3,
+    swaps=True,
 )

@@ -123,12 +123,14 @@ def group_epoch(eligible: Eligible, plan: Plan, phase: Stretch, epoch: int) -> G
             if _too_few(eligible, plan, rest):  # all the passes to come together
                 left = rest
                 break
-        groups = [
-            _group_pass(eligible, plan, part, rows, rng)
-            for part, rows in zip(phase.parts, offered, strict=True)
-        ]
-        passes.append(groups)
-        left = [g.left for g in groups]
+        passes.append([])
+        for i, (part, rows) in enumerate(zip(phase.parts, offered, strict=True)):
+            after = np.flatnonzero((pass_of > number) & (pass_of < wanted) & (part_of == i))
+            groups = _group_pass(eligible, plan, part, rows, after, rng)
+            passes[-1].append(groups)
+            left[i] = groups.left
+            if part.builder.swaps:
+                left[i] = _swap(eligible.image, pass_of, rows, groups.rows, after)
     unused = np.concatenate(left)
     if any(part.builder.repeats for part in phase.parts):
         unused = _never_used(pass_of < wanted, passes)
@@ -136,12 +138,41 @@ def group_epoch(eligible: Eligible, plan: Plan, phase: Stretch, epoch: int) -> G
 
 
 def _group_pass(
-    eligible: Eligible, plan: Plan, part: Part, rows: np.ndarray, rng: np.random.Generator
+    eligible: Eligible,
+    plan: Plan,
+    part: Part,
+    rows: np.ndarray,
+    later: np.ndarray,
+    rng: np.random.Generator,
 ) -> Groups:
     size = part.builder.group_size(part.params, plan.batch_size)
     if count_distinct(eligible.image[rows]) < plan.batch_size:
         return join_groups([], size, rows)
-    return part.builder.build(eligible, rows, plan.batch_size, part.params, rng)
+    given = [eligible, rows, plan.batch_size, part.params, rng]
+    if part.builder.swaps:
+        given.append(later[np.isin(eligible.image[later], eligible.image[rows])])
+    return part.builder.build(*given)
+
+
+def _swap(
+    image: np.ndarray, pass_of: np.ndarray, rows: np.ndarray, used: np.ndarray, after: np.ndarray
+) -> np.ndarray:
+    """Give rows whose image was used through a row of a later pass the turn of that row.
+
+    Returns:
+        The offered rows that were neither used nor swapped.
+    """
+    offered = np.setdiff1d(rows, used)
+    early = np.intersect1d(used, after)
+    if not len(early):
+        return offered
+    offered = offered[np.argsort(image[offered], kind="stable")]
+    place = np.searchsorted(image[offered], image[early])
+    mine = offered[place]
+    assert np.array_equal(image[mine], image[early]), "a caption was used for an image not offered"
+    pass_of[mine] = pass_of[early]
+    pass_of[early] = -1
+    return np.delete(offered, place)
 
 
 def _too_few(eligible: Eligible, plan: Plan, parts: Sequence[np.ndarray]) -> bool:

@@ -101,16 +101,35 @@ class Pools:
 
 
 class Named:
-    """Which of some rows name each object as one of their deepest."""
+    """Which of some rows name each object, or one below it."""
 
     def __init__(self, objects: Objects, rows: np.ndarray) -> None:
+        self._first, self._end = _walk(objects)
         counts = np.diff(objects.starts)[rows]
-        first = np.repeat(objects.starts[rows] - (np.cumsum(counts) - counts), counts)
-        node = objects.members[first + np.arange(counts.sum())]
-        order = np.argsort(node, kind="stable")
-        self._rows = np.repeat(rows, counts)[order]
-        self._bounds = np.searchsorted(node[order], np.arange(len(objects.names) + 1))
+        start = np.repeat(objects.starts[rows] - (np.cumsum(counts) - counts), counts)
+        place = self._first[objects.members[start + np.arange(counts.sum())]]
+        order = np.argsort(place, kind="stable")
+        self._rows, self._places = np.repeat(rows, counts)[order], place[order]
 
     def by(self, node: int) -> np.ndarray:
-        """The rows that name an object, in the order they were given."""
-        return self._rows[self._bounds[node] : self._bounds[node + 1]]
+        """The rows that name an object or one below it; those that name several, several times."""
+        bounds = [self._first[node], self._end[node]]
+        start, end = np.searchsorted(self._places, bounds)
+        return self._rows[start:end]
+
+
+def _walk(objects: Objects) -> tuple[np.ndarray, np.ndarray]:
+    """Number objects so that what is below one follows it: its number, and one past the last."""
+    size = np.ones(len(objects.names), np.int64)
+    for node in range(len(size) - 1, 0, -1):
+        if objects.parent[node] >= 0:
+            size[objects.parent[node]] += size[node]
+    first, free = np.zeros(len(size), np.int64), np.ones(len(size), np.int64)
+    roots = 0
+    for node, parent in enumerate(objects.parent.tolist()):
+        if parent < 0:
+            first[node], roots = roots, roots + size[node]
+        else:
+            first[node] = first[parent] + free[parent]
+            free[parent] += size[node]
+    return first, first + size
