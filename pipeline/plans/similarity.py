@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import InputError, first_ten
 
 SCALE = 4000
-_BLOCK = 8192  # rows scaled at once
+_BLOCK = 512  # rows scaled at once: few enough for a processor's cache
 _MOST_RANKED = 1 << 22  # products held at once
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ...artifact import Manifest, atomic_file, hash_rows
 from ...train.encoders import TextEncoder, encoder_fingerprint, load_text_encoder
-from ..config import Embedding
+from ..config import Embedding, Precision
 from ..engines.machine import device_of, torch_threads
 from ..stage import Estimate, Made, Shard, Stage, row_shards
 
@@ -68,34 +68,37 @@ class EmbedStage(Stage):
     def identity(self, shard: Shard) -> dict[str, Any]:
         start, stop = shard.work
         rows = self.pairs.slice(start, stop - start)
+        settings = self.config.model_dump(include={"max_tokens", "shard_pairs", "precision"})
+        if self.config.precision == "float32":
+            del settings["precision"]  # shards of before there was a choice stay fresh
         return {
             "rows": hash_rows(rows, ["pair", "caption_hash"]),
             "encoder": self._encoder_identity,
-            "settings": {
-                "max_tokens": self.config.max_tokens,
-                "shard_pairs": self.config.shard_pairs,
-            },
+            "settings": settings,
         }
 
     def make(self, shard: Shard) -> Made:
         start, stop = shard.work
         captions = self.pairs.column("caption").slice(start, stop - start).to_pylist()
-        encoder = _encoder(self.encoder, self.config.revision, device_of(self.dataset))
+        config, device = self.config, device_of(self.dataset)
+        encoder = _encoder(self.encoder, config.revision, device, config.precision)
         with torch_threads(1):
-            vectors = encoder.encode(captions, max_tokens=self.config.max_tokens)
+            vectors = encoder.encode(captions, max_tokens=config.max_tokens)
         output = self.folder / f"{shard.name}.npy"
         with atomic_file(output) as tmp, tmp.open("wb") as file:
             np.save(file, vectors.astype(np.float16))
         return Made(outputs=[output], rows=len(vectors), counts={"dim": vectors.shape[1]})
 
     def tells_of_cost(self, made: Manifest) -> bool:
-        return bool(made.identity.get("encoder") == self._encoder_identity)
+        precision = made.identity.get("settings", {}).get("precision", "float32")
+        same = made.identity.get("encoder") == self._encoder_identity
+        return bool(same and precision == self.config.precision)
 
     def merge(self, shards: Sequence[Manifest]) -> Made:
         return Made(counts={"dim": shards[0].counts["dim"] if shards else 0})
 
 
 @functools.lru_cache(maxsize=1)
-def _encoder(name: str, revision: str, device: str) -> TextEncoder:
+def _encoder(name: str, revision: str, device: str, precision: Precision) -> TextEncoder:
     tokenizer, model = load_text_encoder(name, revision or None)
-    return TextEncoder(tokenizer, model, device)
+    return TextEncoder(tokenizer, model, device, precision)

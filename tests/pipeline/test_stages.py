@@ -90,6 +90,11 @@ def test_everything_is_up_to_date_after_a_run(built: Path) -> None:
             {"embed/captions": "3 of 3 shards: settings.max_tokens was 64, is 32"},
         ),
         (
+            {"embeddings__captions__precision": "bfloat16"},
+            {"embed/captions": "3 of 3 shards: settings.precision was None, is 'bfloat16'"},
+        ),
+        ({"embeddings__captions__precision": "float32"}, {}),
+        (
             {"runs__tonics__train": {"hidden": 32, "embedding_dim": 16}},
             {"train/tonics": "settings.hidden was 16, is 32"},
         ),

@@ -39,6 +39,15 @@ def test_the_same_captions_give_the_same_bytes(encoder):
     assert encoder.encode(CAPTIONS).tobytes() == encoder.encode(CAPTIONS).tobytes()
 
 
+def test_half_precision_is_computed_in_and_near(encoder):
+    exact = encoder.encode(CAPTIONS)
+    halved = TextEncoder(encoder.tokenizer, encoder.model, precision="bfloat16").encode(CAPTIONS)
+    assert halved.dtype == np.float32
+    off = np.abs(halved - exact).max() / np.abs(exact).max()
+    assert 1e-5 < off < 0.02
+    assert encoder.encode(CAPTIONS).tobytes() == exact.tobytes()
+
+
 def test_no_captions_give_no_vectors(encoder):
     assert encoder.encode([]).shape == (0, 32)
 
