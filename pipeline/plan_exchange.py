@@ -43,12 +43,16 @@ def export_plan(
         force: overwrite the file. epochs: with a column for the epoch of each batch.
 
     Raises:
-        InputError: no such plan, a name that does not end in .parquet, or a file that is there.
+        InputError: no such plan, one of pools, a name that does not end in .parquet, or a file that
+            is there.
     """
     if file.suffix.lower() != ".parquet":
         raise InputError(file, "not a name in .parquet", do=f"write {file.stem}.parquet")
     check_target(dataset, file.resolve(), force=force)
     plan = open_plan(dataset, name)
+    if plan.schedule is not None:
+        found = "pools to draw from, no list of batches"
+        raise InputError(f"plan {name}", found, do="export what was drawn: Adaptive.replay")
     about = {
         "plan_id": plan.plan_id,
         "batch_size": plan.batch_size,

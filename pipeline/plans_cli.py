@@ -112,7 +112,15 @@ def plans_import(
     stage = import_batches(
         _open(context), name, file, drop_conflicts=drop_conflicts, replace_all=replace
     )
-    bring_up([stage], rebuild=[], asked=[stage.key], workers=1, as_json=as_json, quiet=quiet)
+    bring_up(
+        [stage],
+        rebuild=[],
+        asked=[stage.key],
+        workers=1,
+        as_json=as_json,
+        quiet=quiet,
+        tables=True,
+    )
 
 
 def _open(context: typer.Context) -> Dataset:

@@ -9,18 +9,19 @@ known to us.)
 
 It decides once per block of steps, from what was seen up to the end of the block before last, so
 that the batches of the coming block are known while the current one is trained, and reading ahead
-is safe. The whole state is a few numbers; the log of what was drawn is a static plan.
+is safe. The state is a few numbers and the log of what was drawn, which replays as a static plan.
 
     adaptive = Adaptive(plan)
     for block in range(adaptive.blocks):
-        for step in adaptive.draw(block):       # batch numbers of the plan
-            ...                                 # train on plan.batch(step)
-            adaptive.saw(step, accuracy)        # the same on all ranks: all-reduced
+        for place, batch in enumerate(adaptive.draw(block)):
+            ...                                      # train on plan.batch(batch)
+            adaptive.saw(block, place, accuracy)     # the same on all ranks: all-reduced
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ import pyarrow as pa
 from ..artifact import atomic_folder
 from ..errors import InputError, PlanMismatch
 from .plan import Plan
-from .plan_files import REMAINDER_SCHEMA, Batches, write_plan
+from .plan_files import REMAINDER_SCHEMA, write_plan
 
 
 class Adaptive:
@@ -58,6 +59,7 @@ class Adaptive:
         self.opened = {self.root}
         self.drawn: list[list[int]] = []
         self.cursors = dict.fromkeys(self.above, 0)
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
         self.seen: dict[int, dict[int, list[float]]] = {}
         self.decided = 0
 
@@ -75,26 +77,33 @@ class Adaptive:
             InputError: a block before it was not drawn, or not yet reported by ``saw`` as far as
                 the decision needs.
         """
-        if block < len(self.drawn):
+        if 0 <= block < len(self.drawn):
             return self.drawn[block]
         if block != len(self.drawn) or block >= self.blocks:
             expected = f"the next one, {len(self.drawn)} of {self.blocks}"
             raise InputError("adaptive", f"block {block}", expected=expected)
         self._decide(block - 2)
-        rng = np.random.default_rng([self.seed, block])
+        rng = np.random.default_rng([self.seed, 0, block])
         length = min(self.block, self.steps - block * self.block)
         chosen = self._choose(length, rng)
         self.drawn.append([self._next(node) for node in chosen])
         return self.drawn[block]
 
-    def saw(self, step: int, accuracy: float) -> None:
-        """Report a step of training.
+    def saw(self, block: int, place: int, accuracy: float) -> None:
+        """Report a step of training: the batch at a place of a block that was drawn.
 
         Args:
-            step: counted from the start of the run. accuracy: share of pairs of the whole batch
-                whose own partner scored highest, both directions averaged; the same on all ranks.
+            accuracy: share of pairs of the whole batch whose own partner scored highest, both
+                directions averaged; the same on all ranks.
+
+        Raises:
+            InputError: nothing was drawn there, or the accuracy is no share.
         """
-        block, place = divmod(step, self.block)
+        if not (0 <= block < len(self.drawn) and 0 <= place < len(self.drawn[block])):
+            raise InputError("adaptive", f"step {place} of block {block}", expected="a drawn one")
+        if not 0 <= accuracy <= 1:
+            where = f"adaptive, step {place} of block {block}"
+            raise InputError(where, f"accuracy {accuracy}", expected="a share, 0 to 1")
         node = int(self.plan.batches.node[self.drawn[block][place]])
         self.seen.setdefault(block, {}).setdefault(node, []).append(float(accuracy))
 
@@ -129,8 +138,10 @@ class Adaptive:
         cursor = self.cursors[node]
         self.cursors[node] += 1
         around, place = divmod(cursor, len(self.pools[node]))
-        order = np.random.default_rng([self.seed, node, around]).permutation(self.pools[node])
-        return int(order[place])
+        if self._orders.get(node, (-1,))[0] != around:
+            rng = np.random.default_rng([self.seed, 1, node, around])
+            self._orders[node] = (around, rng.permutation(self.pools[node]))
+        return int(self._orders[node][1][place])
 
     # -- saved with a checkpoint, and afterwards -------------------------------------------------
 
@@ -151,7 +162,7 @@ class Adaptive:
         """Go on from a state that was saved after ``step`` steps.
 
         Raises:
-            PlanMismatch: the state is of another plan.
+            PlanMismatch: the state is of another plan, or of another step.
         """
         if state["plan_id"] != plan.plan_id:
             raise PlanMismatch(plan.path, "the saved state is of another plan")
@@ -163,7 +174,9 @@ class Adaptive:
         }
         found.decided = int(state["decided"])
         reported = sum(len(a) for s in found.seen.values() for a in s.values())
-        assert found.decided * found.block + reported == step, "a step was not reported"
+        if found.decided * found.block + reported != step:
+            told = f"the saved state is of step {found.decided * found.block + reported}"
+            raise PlanMismatch(plan.path, told, expected=f"step {step}")
         return found
 
     def replay(self, folder: Path) -> Plan:
@@ -184,12 +197,8 @@ def write_replay(plan: Plan, steps: Sequence[int] | np.ndarray, folder: Path) ->
     The remainder is empty: what a decision did not draw was not left over by a rule.
     """
     steps = np.asarray(steps)
-    batches = Batches(
-        epoch=np.zeros(len(steps), np.int32),
-        phase=np.zeros(len(steps), np.int16),
-        node=plan.batches.node[steps],
-        pairs=plan.batches.pairs[steps],
-    )
+    zeros = np.zeros(len(steps), np.int32)
+    batches = replace(plan.batches.take(steps), epoch=zeros, phase=zeros.astype(np.int16))
     phase = {"name": "replay", "builder": "replay", "params": {"of": plan.plan_id}}
     counts = {**plan.header["counts"], "batches": len(steps), "epochs": 1, "remainder": 0}
     outside = ("plan_id", "schedule", "batches_hash", "groups_hash", "remainder_hash", "coverage")

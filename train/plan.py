@@ -79,6 +79,8 @@ class Plan:
         table = map_arrow(path, batches_schema(self.batch_size), optional=(GROUPS,))
         try:
             groups = one_array(table, GROUPS.name) if GROUPS.name in table.column_names else None
+            if groups is not None and (groups.null_count or groups.flatten().null_count):
+                raise ValueError("a null among the groups")
             names = ("epoch", "phase", "node")
             columns = {n: one_array(table, n).to_numpy(zero_copy_only=True) for n in names}
             flat = one_array(table, "pairs").flatten().to_numpy(zero_copy_only=True)

@@ -82,6 +82,16 @@ class Batches:
         groups = pa.concat_arrays([p._lists() for p in parts])
         return cls(**arrays, groups=groups)
 
+    def take(self, order: np.ndarray) -> Batches:
+        """Some of the batches, in another order."""
+        return Batches(
+            epoch=self.epoch[order],
+            phase=self.phase[order],
+            node=self.node[order],
+            pairs=self.pairs[order],
+            groups=self._lists().take(pa.array(order)),
+        )
+
     def _lists(self) -> pa.ListArray:
         if self.groups is not None:
             return self.groups

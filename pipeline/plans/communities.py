@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..config import Section
 from .builder import NO_ROWS, Builder, Groups, join_groups, make_groups
@@ -49,6 +49,12 @@ class Params(Section):
     objects: bool = True  # groups of pairs that share an object
     under: str = ""  # only objects at or below this one: animal.n.01, or animal
     similarity: Literal["text", "image", "both"] = "text"
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Params:
+        if self.reach <= self.skip:
+            raise ValueError(f"reach must be above skip = {self.skip}")
+        return self
 
 
 def group_size(params: Params, batch_size: int) -> int:
@@ -90,9 +96,9 @@ def build(
     parts = []
     for node in pools.upward():
         seeds = finder.unused(pools.take(node))
-        others = np.setdiff1d(finder.unused(named.by(node)), seeds)
-        share = (len(seeds) + len(others)) / max(1, objects.named[node])
-        parts.append(finder.group(seeds, others, share, node))
+        near = finder.unused(named.by(node))
+        share = len(near) / max(1, objects.named[node])  # of mentions, as a pair may have several
+        parts.append(finder.group(seeds, np.setdiff1d(near, seeds), share, node))
         pools.pass_up(node, finder.unused(seeds))
     return finder.finish(finder.unused(pools.nowhere()), later, parts, spare)
 

@@ -47,11 +47,10 @@ def rows_by_object(
 
     Objects no row has are left out.
     """
-    first, counts = objects.starts[rows], np.diff(objects.starts)[rows]
-    at = np.arange(counts.sum()) + np.repeat(first - (np.cumsum(counts) - counts), counts)
-    none = rows[counts == 0]
-    node = np.concatenate([np.full(len(none), -1), objects.members[at]])
-    row = np.concatenate([none, np.repeat(rows, counts)])
+    at, named = objects.mentions(rows)
+    none = rows[np.diff(objects.starts)[rows] == 0]
+    node = np.concatenate([np.full(len(none), -1), named])
+    row = np.concatenate([none, rows[at]])
     mixed = rng.permutation(len(node))
     by_node = mixed[np.argsort(node[mixed], kind="stable")]
     cuts = np.flatnonzero(np.diff(node[by_node])) + 1

@@ -48,11 +48,9 @@ def objects_met(objects: Objects, rows: np.ndarray) -> np.ndarray:
     size, found = rows.shape[1], np.zeros(len(rows), np.int64)
     for at in range(0, len(rows), _BATCHES):
         flat = rows[at : at + _BATCHES].reshape(-1)
-        named = np.diff(objects.starts)[flat]
-        first = objects.starts[flat] - np.concatenate([[0], np.cumsum(named)[:-1]])
-        members = objects.members[np.repeat(first, named) + np.arange(named.sum())]
+        place, named = objects.mentions(flat)
         met = np.zeros((len(flat) // size, len(objects.names)), bool)
-        met[np.repeat(np.arange(len(flat)) // size, named), members] = True
+        met[place // size, named] = True
         found[at : at + len(met)] = met.sum(axis=1)
     return found
 

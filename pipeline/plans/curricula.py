@@ -39,11 +39,16 @@ _TOPIC_PURE = "kmeans"  # training that ends in its batches lost 15 of 290 point
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A builder with its checked settings and its share of a phase's pairs."""
+    """A builder with its checked settings and its share of a phase's pairs.
+
+    Attributes:
+        rotation: how many different epochs are built and taken in turn; 0: all are built.
+    """
 
     builder: Builder
     params: Params
     share: float
+    rotation: int
 
     @property
     def needs(self) -> frozenset[str]:
@@ -57,13 +62,11 @@ class Stretch:
 
     Attributes:
         name: unlike that of any other phase of the plan.
-        rotation: how many different epochs are built and taken in turn; 0: all are built.
     """
 
     name: str
     parts: tuple[Part, ...]
     epochs: range
-    rotation: int
 
     @property
     def builder(self) -> str:
@@ -111,10 +114,15 @@ def stretches(where: str, plan: Plan) -> list[Stretch]:
             name=name,
             parts=parts[i],
             epochs=range(starts[i], starts[i + 1]),
-            rotation=_rotation(phases[i], parts[i]),
         )
         for i, name in enumerate(_names(parts))
     ]
+
+
+def makes_pools(plan: Plan) -> bool:
+    """Whether a plan will be pools to draw from, and no list of batches."""
+    names = [phase.builder for phase in (*plan.phases, *CURRICULA.get(plan.curriculum, ()))]
+    return any(name in BUILDERS and BUILDERS[name].pools for name in names)
 
 
 def _phases(where: str, plan: Plan) -> Sequence[Phase]:
@@ -164,7 +172,8 @@ def _part(where: str, name: str, share: float, phase: Phase, plan: Plan) -> Part
             f"none, and builder {name!r} compares captions",
             expected="the NAME of an [embeddings.NAME] section",
         )
-    return Part(builder=builder, params=params, share=share)
+    rotation = builder.rotation if phase.rotation is None else phase.rotation
+    return Part(builder=builder, params=params, share=share, rotation=rotation)
 
 
 def _params(where: str, builder: Builder, values: Any) -> Params:
@@ -180,13 +189,6 @@ def _params(where: str, builder: Builder, values: Any) -> Params:
         key = str(first["loc"][0]) if first["loc"] else "?"
         found = f"{first['input']!r} ({first['msg']})"
         raise ConfigError(f"{where}.{key}", found, expected=expected) from error
-
-
-def _rotation(phase: Phase, parts: Sequence[Part]) -> int:
-    """The phase's own, else the longest of its builders."""
-    if phase.rotation is not None:
-        return phase.rotation
-    return max(part.builder.rotation for part in parts)
 
 
 def check_world(where: str, plan: Plan) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -31,14 +32,6 @@ class Dealt:
     node: np.ndarray
     groups: np.ndarray
     undealt: Groups
-
-    def batch(self, number: int) -> Dealt:
-        """One batch of it."""
-        one = slice(number, number + 1)
-        nothing = self.undealt.take(np.empty(0, np.int64))
-        return Dealt(
-            rows=self.rows[one], node=self.node[one], groups=self.groups[one], undealt=nothing
-        )
 
 
 def deal(eligible: Eligible, groups: Groups, size: int, rng: np.random.Generator) -> Dealt:
@@ -139,7 +132,7 @@ def _deal_keyed(
         shared = keys[group]
         if any(times[key] >= batches for key in shared):
             continue
-        for batch in (*range(start, batches), *range(start)):
+        for batch in chain(range(start, batches), range(start)):
             if len(held[batch]) < per_batch and taken[batch].isdisjoint(shared):
                 held[batch].append(group)
                 taken[batch].update(shared)

@@ -35,16 +35,27 @@ class Objects:
     starts: np.ndarray
     members: np.ndarray
 
+    def mentions(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The deepest objects of rows, row by row: (m,) places in ``rows``, (m,) int32 objects."""
+        counts = np.diff(self.starts)[rows]
+        first = np.repeat(self.starts[rows] - (np.cumsum(counts) - counts), counts)
+        places = np.repeat(np.arange(len(rows)), counts)
+        return places, self.members[first + np.arange(counts.sum())]
+
     def find(self, where: str, name: str) -> int:
         """The number of an object, by its synset or the word of one.
 
         Raises:
-            ConfigError: there is none; the message names the nearest.
+            ConfigError: there is none, or a word of several; the message names them, or near ones.
         """
         words = [synset.rpartition(".")[0].rpartition(".")[0] for synset in self.names]
-        for known in (self.names, words):
-            if name in known:
-                return known.index(name)
+        if name in self.names:
+            return self.names.index(name)
+        if several := [s for s, word in zip(self.names, words, strict=True) if word == name]:
+            if len(several) == 1:
+                return self.names.index(several[0])
+            do = f"say which: {', '.join(several)}"
+            raise ConfigError(where, f"{name!r} is {len(several)} objects", do=do)
         near = difflib.get_close_matches(name, dict.fromkeys([*words, *self.names]), 3)
         raise ConfigError(
             where,

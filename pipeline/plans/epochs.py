@@ -17,7 +17,7 @@ import pyarrow as pa
 from ...errors import InputError
 from ...train.plan_files import REMAINDER_SCHEMA, Batches
 from ..config import Plan
-from .builder import Groups, join_groups
+from .builder import NO_ROWS, Groups, join_groups
 from .curricula import Part, Stretch
 from .deal import Dealt, deal
 from .eligible import Eligible, count_before, count_distinct
@@ -29,13 +29,31 @@ ASSEMBLY_VERSION = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """The batches of an epoch, in order, and the rows it does not use."""
+    """The batches of an epoch, and the rows it does not use.
 
-    dealt: list[Dealt]
+    Attributes:
+        passes: for every pass what each builder of the phase dealt. orders: for every pass the
+            order its batches come in. left: rows.
+    """
+
+    passes: list[list[Dealt]]
+    orders: list[np.ndarray]
     left: np.ndarray
 
     def __len__(self) -> int:
-        return sum(len(d.rows) for d in self.dealt)
+        return sum(map(len, self.orders))
+
+    @property
+    def dealt(self) -> list[Dealt]:
+        """All that was dealt, pass by pass."""
+        return [dealt for parts in self.passes for dealt in parts]
+
+    def batches(self, eligible: Eligible, epoch: int, phase: int) -> list[Batches]:
+        """The batches of each pass, in training order."""
+        return [
+            Batches.join([_batches(eligible, dealt, epoch, phase) for dealt in parts]).take(order)
+            for parts, order in zip(self.passes, self.orders, strict=True)
+        ]
 
 
 def build_batches(
@@ -54,7 +72,7 @@ def build_batches(
     for number, phase in enumerate(phases):
         repeats = any(part.builder.repeats for part in phase.parts)
         for epoch, built in zip(phase.epochs, build_phase(eligible, plan, phase), strict=True):
-            batches += [_batches(eligible, d, epoch, number) for d in built.dealt]
+            batches += built.batches(eligible, epoch, number)
             remainder.append(_remainder(eligible, epoch, number, built.left, repeats))
     if not sum(len(b.pairs) for b in batches):
         raise InputError(
@@ -68,13 +86,22 @@ def build_batches(
 
 
 def build_phase(eligible: Eligible, plan: Plan, phase: Stretch) -> Iterator[Epoch]:
-    """Build the epochs of a phase, those of a rotation once."""
-    kept: dict[int, Grouped] = {}
-    for epoch in phase.epochs:
-        variant = (epoch - phase.epochs.start) % phase.rotation if phase.rotation else -1
-        grouped = kept.get(variant) or group_epoch(eligible, plan, phase, epoch)
-        if variant >= 0:
-            kept[variant] = grouped
+    """Build the epochs of a phase; the groups of builders in rotation are built once."""
+    cycle = max(part.rotation for part in phase.parts)
+    kept: dict[tuple[int, int], Grouped] = {}
+    for number, epoch in enumerate(phase.epochs):
+        drawn = phase.epochs[number % cycle] if cycle else epoch
+        pass_of, part_of = divide(eligible, plan, phase, drawn)
+        grouped = []
+        for i, part in enumerate(phase.parts):
+            key = (i, drawn if part.rotation else epoch)
+            own = kept.get(key)
+            if own is None:
+                rng = np.random.default_rng([plan.seed, *key])
+                own = group_part(eligible, plan, part, np.where(part_of == i, pass_of, -1), rng)
+            if part.rotation:
+                kept[key] = own
+            grouped.append(own)
         yield deal_epoch(eligible, plan, grouped, epoch)
 
 
@@ -95,46 +122,54 @@ def require_images(images: int, pairs: int, batch_size: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grouped:
-    """The groups of an epoch, by pass and by builder of the phase; ``left``: in no group."""
+    """The groups of a builder's share of an epoch, by pass; ``left``: rows in no group."""
 
-    passes: list[list[Groups]]
+    passes: list[Groups]
     left: np.ndarray
 
 
-def group_epoch(eligible: Eligible, plan: Plan, phase: Stretch, epoch: int) -> Grouped:
-    """Let the builders group the rows of each pass; what one pass leaves, the next one offers."""
-    rng = np.random.default_rng([plan.seed, epoch, 0])
+def divide(
+    eligible: Eligible, plan: Plan, phase: Stretch, epoch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Deal rows over the passes of an epoch and the builders of its phase.
+
+    Returns:
+        (n,) int64 pass of each row, -1: none; (n,) int64 its builder.
+    """
+    rng = np.random.default_rng([plan.seed, len(phase.parts), epoch, 0])
     pass_of = assign_passes(eligible.image, rng)
-    part_of = _assign_parts([part.share for part in phase.parts], len(eligible), rng)
-    wanted = plan.passes or int(pass_of.max()) + 1
-    left = [np.empty(0, np.int64) for _ in phase.parts]
-    passes: list[list[Groups]] = []
-    for number in range(wanted):
-        offered = [
-            np.concatenate([rest, np.flatnonzero((pass_of == number) & (part_of == i))])
-            for i, rest in enumerate(left)
-        ]
-        if _too_few(eligible, plan, offered):
-            later = (pass_of > number) & (pass_of < wanted)
-            rest = [
-                np.concatenate([rows, np.flatnonzero(later & (part_of == i))])
-                for i, rows in enumerate(offered)
-            ]
-            if _too_few(eligible, plan, rest):  # all the passes to come together
-                left = rest
+    if plan.passes:
+        pass_of[pass_of >= plan.passes] = -1
+    return pass_of, _assign_parts([part.share for part in phase.parts], len(eligible), rng)
+
+
+def group_part(
+    eligible: Eligible, plan: Plan, part: Part, pass_of: np.ndarray, rng: np.random.Generator
+) -> Grouped:
+    """Let a builder group the rows of each pass; what one pass leaves, the next one offers.
+
+    Args:
+        pass_of: (n,) int64 pass of each of the builder's rows, -1 for others; changed.
+    """
+    offered_at_all = pass_of >= 0
+    left, passes = NO_ROWS, list[Groups]()
+    for number in range(int(pass_of.max(initial=-1)) + 1):
+        rows = np.concatenate([left, np.flatnonzero(pass_of == number)])
+        after = np.flatnonzero(pass_of > number)
+        if _too_few(eligible, plan, rows):
+            if _too_few(eligible, plan, np.concatenate([rows, after])):  # all to come together
+                left = np.concatenate([rows, after])
                 break
-        passes.append([])
-        for i, (part, rows) in enumerate(zip(phase.parts, offered, strict=True)):
-            after = np.flatnonzero((pass_of > number) & (pass_of < wanted) & (part_of == i))
-            groups = _group_pass(eligible, plan, part, rows, after, rng)
-            passes[-1].append(groups)
-            left[i] = groups.left
-            if part.builder.swaps:
-                left[i] = _swap(eligible.image, pass_of, rows, groups.rows, after)
-    unused = np.concatenate(left)
-    if any(part.builder.repeats for part in phase.parts):
-        unused = _never_used(pass_of < wanted, passes)
-    return Grouped(passes=passes, left=unused)
+            left = rows
+            continue
+        groups = _group_pass(eligible, plan, part, rows, after, rng)
+        passes.append(groups)
+        left = groups.left
+        if part.builder.swaps:
+            left = _swap(eligible.image, pass_of, rows, groups.rows, after)
+    if part.builder.repeats:
+        left = _never_used(offered_at_all, passes)
+    return Grouped(passes=passes, left=left)
 
 
 def _group_pass(
@@ -145,9 +180,6 @@ def _group_pass(
     later: np.ndarray,
     rng: np.random.Generator,
 ) -> Groups:
-    size = part.builder.group_size(part.params, plan.batch_size)
-    if count_distinct(eligible.image[rows]) < plan.batch_size:
-        return join_groups([], size, rows)
     given = [eligible, rows, plan.batch_size, part.params, rng]
     if part.builder.swaps:
         given.append(later[np.isin(eligible.image[later], eligible.image[rows])])
@@ -175,42 +207,39 @@ def _swap(
     return np.delete(offered, place)
 
 
-def _too_few(eligible: Eligible, plan: Plan, parts: Sequence[np.ndarray]) -> bool:
-    return all(count_distinct(eligible.image[rows]) < plan.batch_size for rows in parts)
+def _too_few(eligible: Eligible, plan: Plan, rows: np.ndarray) -> bool:
+    return count_distinct(eligible.image[rows]) < plan.batch_size
 
 
-def _never_used(offered: np.ndarray, passes: list[list[Groups]]) -> np.ndarray:
+def _never_used(offered: np.ndarray, passes: list[Groups]) -> np.ndarray:
     """The rows of an epoch that no group has, for builders that repeat some."""
     used = np.zeros(len(offered), bool)
-    for groups in (groups for parts in passes for groups in parts):
+    for groups in passes:
         used[groups.rows] = True
     return np.flatnonzero(offered & ~used)
 
 
-def deal_epoch(eligible: Eligible, plan: Plan, grouped: Grouped, epoch: int) -> Epoch:
+def deal_epoch(eligible: Eligible, plan: Plan, grouped: Sequence[Grouped], epoch: int) -> Epoch:
     """Put the groups of an epoch into batches; groups without a batch wait for the next pass."""
-    rng = np.random.default_rng([plan.seed, epoch, 1])
-    dealt: list[Dealt] = []
+    rng = np.random.default_rng([plan.seed, len(grouped), epoch, 1])
+    passes: list[list[Dealt]] = []
     waiting: dict[int, Groups] = {}
-    for parts in grouped.passes:
-        together = []
-        for i, groups in enumerate(parts):
-            size = groups.rows.shape[1]
+    for number in range(max(len(part.passes) for part in grouped)):
+        passes.append([])
+        for i, part in enumerate(grouped):
+            if number >= len(part.passes):
+                continue
+            groups = part.passes[number]
             offered = [waiting[i], groups] if i in waiting else [groups]
-            one = deal(eligible, join_groups(offered, size, groups.left), plan.batch_size, rng)
-            waiting[i] = one.undealt
-            together.append(one)
-        dealt += _mix(together, rng)
-    left = [grouped.left, *(groups.rows.reshape(-1) for groups in waiting.values())]
-    return Epoch(dealt=dealt, left=np.concatenate(left))
-
-
-def _mix(parts: list[Dealt], rng: np.random.Generator) -> list[Dealt]:
-    """Shuffle the batches of several builders; each stays as it is."""
-    if len(parts) == 1:
-        return parts
-    single = [d.batch(i) for d in parts for i in range(len(d.rows))]
-    return [single[i] for i in rng.permutation(len(single))]
+            together = join_groups(offered, groups.rows.shape[1], NO_ROWS)
+            dealt = deal(eligible, together, plan.batch_size, rng)
+            passes[-1].append(dealt)
+            waiting[i] = dealt.undealt
+    counts = [sum(len(dealt.rows) for dealt in parts) for parts in passes]
+    orders = [np.arange(n) if len(grouped) == 1 else rng.permutation(n) for n in counts]
+    unused = [part.left for part in grouped]
+    unused += [groups.rows.reshape(-1) for groups in waiting.values()]
+    return Epoch(passes=passes, orders=orders, left=np.concatenate(unused))
 
 
 def assign_passes(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -105,11 +105,9 @@ class Named:
 
     def __init__(self, objects: Objects, rows: np.ndarray) -> None:
         self._first, self._end = _walk(objects)
-        counts = np.diff(objects.starts)[rows]
-        start = np.repeat(objects.starts[rows] - (np.cumsum(counts) - counts), counts)
-        place = self._first[objects.members[start + np.arange(counts.sum())]]
-        order = np.argsort(place, kind="stable")
-        self._rows, self._places = np.repeat(rows, counts)[order], place[order]
+        at, named = objects.mentions(rows)
+        order = np.argsort(self._first[named], kind="stable")
+        self._rows, self._places = rows[at[order]], self._first[named[order]]
 
     def by(self, node: int) -> np.ndarray:
         """The rows that name an object or one below it; those that name several, several times."""

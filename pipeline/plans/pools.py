@@ -69,10 +69,8 @@ def _subtrees(
 ) -> itertools.chain[tuple[int, np.ndarray]]:
     """Objects below the root that have a pool, each with the rows that name it or one below it."""
     kept = np.array([_kept(objects, above, n) for n in range(len(above))])
-    counts = np.diff(objects.starts)[rows]
-    first = np.repeat(objects.starts[rows] - (np.cumsum(counts) - counts), counts)
-    node = kept[objects.members[first + np.arange(counts.sum())]]
-    row = np.repeat(rows, counts)
+    at, named = objects.mentions(rows)
+    node, row = kept[named], rows[at]
     found = [np.empty(0, np.int64)]
     while len(node):
         below_root = node > 0

@@ -1,9 +1,10 @@
 """How alike pairs are, in whole numbers, so that a plan has the same bytes wherever it is built.
 
-Vectors are scaled to the length ``SCALE`` and rounded. Every partial sum of a product of two such
-vectors is then a whole number below 2**24, which float32 holds exactly: whatever order a matrix
-product adds in, on any number of threads, on a CPU or a GPU, it gives the same bits. What rounding
-costs is about 1e-4 of a cosine.
+Vectors are scaled to the length ``SCALE`` and rounded, which makes one of d numbers longer by at
+most sqrt(d) / 2; joining two kinds rounds once more. No partial sum of a product of two vectors is
+larger than the product of their lengths, a whole number below 2**24 up to d = ``MOST_NUMBERS`` of
+each kind, which float32 holds exactly: whatever order a matrix product adds in, on any number of
+threads, on a CPU or a GPU, it gives the same bits. Rounding costs about 1e-4 of a cosine.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from ...errors import InputError, first_ten
 
 SCALE = 4000
+MOST_NUMBERS = 4096  # of a kind: (4000 + sqrt(4096) / 2 + sqrt(2 * 4096) / 2) ** 2 < 2 ** 24
 _BLOCK = 512  # rows scaled at once: few enough for a processor's cache
 _MOST_RANKED = 1 << 22  # products held at once
 
@@ -52,7 +54,7 @@ class Similarity:
         return np.rint(np.concatenate(wide, axis=1, dtype=np.float32))
 
     def along(self, rows: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """Products with a vector of whole numbers, no longer than ``SCALE``: (n,) float32."""
+        """Products with a vector of whole numbers, as long as those of rows: (n,) float32."""
         wide = direction.astype(np.float32)
         starts = range(0, len(rows), _BLOCK)
         return np.concatenate([self.take(rows[at : at + _BLOCK]) @ wide for at in starts])
@@ -73,6 +75,9 @@ def encode(where: str, read: Callable[[np.ndarray], np.ndarray], rows: np.ndarra
     for at in range(0, len(rows), _BLOCK):
         part = rows[at : at + _BLOCK]
         wide = np.asarray(read(part), np.float64)
+        if wide.shape[1] > MOST_NUMBERS:
+            found = f"vectors of {wide.shape[1]} numbers"
+            raise InputError(where, found, expected=f"{MOST_NUMBERS} at most")
         if codes is None:
             codes = np.empty((len(rows), wide.shape[1]), np.int16)
         length = np.sqrt((wide * wide).sum(axis=1))
@@ -91,9 +96,15 @@ def encode(where: str, read: Callable[[np.ndarray], np.ndarray], rows: np.ndarra
 
 
 def whole(vectors: np.ndarray) -> np.ndarray:
-    """Scale vectors (k, d) to the length ``SCALE`` and round them; zeros stay zeros."""
-    length = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
-    return np.rint(vectors * (SCALE / np.where(length > 0, length, 1)))
+    """Scale vectors (k, d) to the length ``SCALE`` and round them; zeros stay zeros.
+
+    Sums of at most 2**20 whole vectors give the same on every machine: they are brought below 2**14
+    first, so that the squares of d <= 2**13 numbers add up exactly, in any order.
+    """
+    largest = np.abs(vectors).max(axis=1, keepdims=True, initial=1)
+    small = np.rint(vectors * (2.0**14 / largest))
+    length = np.sqrt((small * small).sum(axis=1, keepdims=True))
+    return np.rint(small * (SCALE / np.where(length > 0, length, 1)))
 
 
 def rank(vectors: np.ndarray, seeds: np.ndarray, first: int, last: int) -> np.ndarray:

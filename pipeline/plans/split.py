@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .similarity import SCALE, Similarity
+from .similarity import Similarity, whole
 
 _SAMPLE = 4096
 _ROUNDS = 5
@@ -47,22 +47,21 @@ def split(
 
 
 def _direction(similarity: Similarity, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """From one mean of a sample to the other: (d,) whole numbers, not longer than ``SCALE``."""
+    """From one mean of a sample to the other, halved: (d,) whole numbers, as long as rows are."""
     sample = rows if len(rows) <= _SAMPLE else rng.choice(rows, _SAMPLE, replace=False)
     vectors = similarity.take(sample)
     first = int(rng.integers(len(sample)))
     far = int(np.argmin(vectors @ vectors[first]))
-    direction = np.rint((vectors[far] - vectors[first]) / 2)
+    direction = _halfway(vectors[far], vectors[first])
     for _ in range(_ROUNDS):
-        side = vectors @ direction.astype(np.float32) > 0
+        side = vectors @ direction > 0
         if side.all() or not side.any():
             break
-        direction = np.rint((_mean(vectors[side]) - _mean(vectors[~side])) / 2)
+        means = [vectors[one].sum(axis=0, dtype=np.float64) for one in (side, ~side)]
+        direction = _halfway(*whole(np.stack(means)))
     return direction
 
 
-def _mean(vectors: np.ndarray) -> np.ndarray:
-    """The direction of a mean: (d,) of length ``SCALE``; sums of whole numbers are exact."""
-    total = vectors.sum(axis=0, dtype=np.float64)
-    length = np.sqrt((total * total).sum())
-    return total * (SCALE / length) if length else total
+def _halfway(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Half of the difference, rounded towards zero: no longer than the longer of both."""
+    return np.trunc((one - other) / 2).astype(np.float32)

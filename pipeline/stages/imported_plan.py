@@ -193,7 +193,7 @@ class ImportedPlanStage(PlanStage):
             "name": IMPORTED,
             "builder": IMPORTED,
             "params": self.params,
-            "rotation": 0,
+            "rotation": [0],
             "first_epoch": 0,
             "epochs": epochs,
         }

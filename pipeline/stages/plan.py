@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from ... import __version__
 from ...artifact import atomic_folder, hash_json, hash_rows
+from ...errors import ConfigError
 from ...features import FeatureStore
 from ...train.plan_files import PLAN_VERSION, Batches, write_plan
 from .. import config as configs
@@ -99,7 +100,8 @@ class PlanStage(Stage):
 
     def identity(self, shard: Shard) -> dict[str, Any]:
         pairs, images = self.dataset.pairs(), self.dataset.images()
-        outside = {"features", "embeddings", "curriculum", "phases"}  # the phases stand for both
+        # The phases stand for the first four; how many processes will train decides no batch.
+        outside = {"features", "embeddings", "curriculum", "phases", "world_size"}
         return {
             "pairs": hash_rows(pairs, ["pair", "pair_key", "image", "split", "caption_hash"]),
             "images": hash_rows(images, ["image", "image_id", "content_hash"]),
@@ -166,7 +168,11 @@ class PlanStage(Stage):
 
     def decide(self, eligible: Eligible) -> tuple[Batches, pa.Table, list[Reject]]:
         """The batches, the remainder, and batches that were to be and are left out."""
-        return (*build_batches(eligible, self.config, self.phases), [])
+        try:
+            return (*build_batches(eligible, self.config, self.phases), [])
+        except ConfigError as error:  # of a builder that had to see the data first
+            where = f"{self.dataset.root / configs.CONFIG_NAME}: plans.{self.name}: {error.where}"
+            raise ConfigError(where, error.found, expected=error.expected, do=error.do) from error
 
     def merge(self, shards: Sequence[Any]) -> Made:
         keep = ("plan_id", "batches", "epochs", "pairs", "images", "remainder", "notes")
@@ -224,7 +230,7 @@ def describe(phase: Stretch) -> dict[str, Any]:
     return {
         "builder": phase.builder,
         "params": phase.params,
-        "rotation": phase.rotation,
+        "rotation": [part.rotation for part in phase.parts],
         "first_epoch": phase.epochs.start,
         "epochs": len(phase.epochs),
     }

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...artifact import Manifest
+from ...errors import ConfigError
 from ...features import FeatureStore
 from ...train.config import TrainConfig
 from ...train.encoders import encoder_fingerprint
 from ...train.plan import Plan
 from .. import config as configs
 from ..engines.machine import device_of, torch_threads, worker_count
+from ..plans.curricula import makes_pools
 from ..plans.eligible import Eligible, find_eligible
 from ..stage import Estimate, Made, Shard, Stage, require_done
 from ..vectors import Vectors
@@ -73,6 +75,11 @@ class TrainStage(Stage):
 
     def check(self) -> None:
         assert self.settings
+        if makes_pools(self.plan_config):
+            where = f"{self.dataset.root / configs.CONFIG_NAME}: runs.{self.name}.plan"
+            found = f"value {self.config.plan!r}, whose batches are pools to draw from"
+            do = "drive it with tonics.train.adaptive, and import what it drew"
+            raise ConfigError(where, found, expected="a static plan", do=do)
         if not self.config.embeddings:
             assert encoder_fingerprint(self.settings.encoder, self.settings.encoder_revision)
 

@@ -75,7 +75,7 @@ def run(adaptive: Adaptive, accuracy: dict[int, float], blocks: range) -> list[i
         steps = adaptive.draw(block)
         for place, step in enumerate(steps):
             node = int(adaptive.plan.batches.node[step])
-            adaptive.saw(block * adaptive.block + place, accuracy[node])
+            adaptive.saw(block, place, accuracy[node])
         drawn += steps
     return drawn
 
@@ -141,10 +141,10 @@ def test_a_run_stopped_within_a_block_goes_on(pools: Plan) -> None:
     run(adaptive, accuracy, range(3))
     steps = adaptive.draw(3)
     for place in range(4):
-        adaptive.saw(30 + place, accuracy[int(pools.batches.node[steps[place]])])
+        adaptive.saw(3, place, accuracy[int(pools.batches.node[steps[place]])])
     resumed = Adaptive.resume(pools, json.loads(json.dumps(adaptive.state())), 34)
     for place in range(4, 10):
-        resumed.saw(30 + place, accuracy[int(pools.batches.node[steps[place]])])
+        resumed.saw(3, place, accuracy[int(pools.batches.node[steps[place]])])
     assert whole[:40] + run(resumed, accuracy, range(4, 10)) == whole
 
 
@@ -175,6 +175,41 @@ def test_a_state_of_another_plan_is_refused(pools: Plan, tmp_path: Path) -> None
     other = make_pools(tmp_path / "other", threshold=0.7)
     with pytest.raises(PlanMismatch, match="the saved state is of another plan"):
         Adaptive.resume(other, Adaptive(pools).state(), 0)
+
+
+def test_a_run_resumes_from_any_step_however_far_it_read_ahead(pools: Plan) -> None:
+    accuracy = {0: 0.7, 1: 0.6, 2: 0.2, 3: 0.9}
+    whole = run(Adaptive(pools, seed=2), accuracy, range(10))
+    for stop in range(0, 95, 7):
+        for ahead in (0, 1):
+            adaptive, done = Adaptive(pools, seed=2), []
+            for step in range(stop):
+                block, place = divmod(step, 10)
+                done.append(adaptive.draw(block)[place])
+                if ahead and block < 9:
+                    adaptive.draw(block + 1)
+                adaptive.saw(block, place, accuracy[int(pools.batches.node[done[-1]])])
+            state = json.loads(json.dumps(adaptive.state()))
+            resumed = Adaptive.resume(pools, state, stop)
+            for step in range(stop, 95):
+                block, place = divmod(step, 10)
+                done.append(resumed.draw(block)[place])
+                resumed.saw(block, place, accuracy[int(pools.batches.node[done[-1]])])
+            assert done == whole
+
+
+def test_wrong_reports_are_refused(pools: Plan) -> None:
+    adaptive = Adaptive(pools)
+    with pytest.raises(InputError, match="step 0 of block 0, expected a drawn one"):
+        adaptive.saw(0, 0, 0.5)
+    adaptive.draw(0)
+    with pytest.raises(InputError, match="accuracy nan, expected a share"):
+        adaptive.saw(0, 0, float("nan"))
+    with pytest.raises(InputError, match="block -1, expected the next one"):
+        adaptive.draw(-1)
+    adaptive.saw(0, 0, 0.5)
+    with pytest.raises(PlanMismatch, match="state is of step 1, expected step 2"):
+        Adaptive.resume(pools, adaptive.state(), 2)
 
 
 def test_a_static_plan_has_no_pools(pools: Plan, tmp_path: Path) -> None:

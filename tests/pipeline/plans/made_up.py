@@ -31,6 +31,7 @@ PHASES = [
     Phase(builder="kmeans", params={"clusters": 3, "similarity": "image"}),
     Phase(builder="similar", params={"window": 2, "similarity": "both"}),
     Phase(mix={"random": 0.5, "similar": 0.5}),
+    Phase(mix={"communities": 0.6, "ontology": 0.4}),
 ]
 
 

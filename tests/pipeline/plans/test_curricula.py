@@ -188,3 +188,24 @@ def test_named_curricula_can_be_built(name: str) -> None:
     assert set(batches.epoch) == set(range(5))
     assert np.all(np.diff(batches.epoch) >= 0)
     assert batches.node[batches.epoch == 4].max() == -1  # training ends in mixed batches
+
+
+def test_in_a_mix_only_what_rotates_comes_again() -> None:
+    eligible = make_eligible([2] * 600, 10**9)
+    wanted = plan({"mix": {"random": 0.5, "communities": 0.5}}, epochs=6)
+    epochs = list(build_phase(eligible, wanted, *stretches("t", wanted)))
+
+    def drawn(epoch: int, part: int) -> set[tuple[int, ...]]:
+        rows = [parts[part].rows for parts in epochs[epoch].passes]
+        size = (16, 8)[part]
+        return {tuple(sorted(g)) for g in np.concatenate(rows).reshape(-1, size).tolist()}
+
+    assert len(drawn(0, 1) & drawn(3, 1)) > 0.9 * len(drawn(0, 1))
+    assert not drawn(0, 1) & drawn(1, 1)
+    assert not drawn(0, 0) & drawn(3, 0)
+
+
+def test_ranks_must_be_in_order() -> None:
+    wanted = plan({"builder": "communities", "params": {"skip": 30, "reach": 10}})
+    with pytest.raises(ConfigError, match="reach must be above skip = 30"):
+        stretches("t", wanted)

@@ -8,7 +8,7 @@ import pytest
 from tonics.pipeline.config import Phase
 from tonics.pipeline.plans import BUILDERS
 from tonics.pipeline.plans.curricula import stretches
-from tonics.pipeline.plans.epochs import assign_passes, group_epoch
+from tonics.pipeline.plans.epochs import assign_passes, divide, group_part
 from tonics.pipeline.plans.pooled import pooled_images
 
 from .made_up import build, config, make_eligible, rows_of
@@ -108,15 +108,18 @@ def test_one_image_that_is_not_finite_does_not_spoil_the_others() -> None:
 def test_a_pass_uses_one_caption_of_an_image_whichever_it_chooses(name: str, passes: int) -> None:
     eligible = make_eligible([4] * 120, 10**9)
     plan = config(16, Phase(builder=name), passes=passes)
-    grouped = group_epoch(eligible, plan, stretches("p", plan)[0], 0)
+    phase = stretches("p", plan)[0]
+    offered, _ = divide(eligible, plan, phase, 0)
+    rng = np.random.default_rng(0)
+    grouped = group_part(eligible, plan, phase.parts[0], offered.copy(), rng)
     assert len(grouped.passes) == (passes or 4)
     used = []
-    for (groups,) in grouped.passes:
+    for groups in grouped.passes:
         image = eligible.image[groups.rows].ravel()
         assert len(np.unique(image)) == len(image) > 0.8 * 120
         used += groups.rows.ravel().tolist()
     assert len(set(used)) == len(used)
-    offered = assign_passes(eligible.image, np.random.default_rng([plan.seed, 0, 0]))
-    chosen = np.array([offered[row] for row in grouped.passes[0][0].rows.ravel()])
+    chosen = offered[grouped.passes[0].rows.ravel()]
+    assert chosen.min() >= 0
     assert np.count_nonzero(chosen != 0) > 10  # nearer captions than those that were offered
     assert passes == 0 or chosen.max() < passes  # of the passes there are

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tonics.errors import InputError
-from tonics.pipeline.plans.similarity import SCALE, Codes, Similarity, encode, rank
+from tonics.pipeline.plans import split as split_module
+from tonics.pipeline.plans.similarity import (
+    MOST_NUMBERS,
+    SCALE,
+    Codes,
+    Similarity,
+    encode,
+    rank,
+    whole,
+)
 from tonics.pipeline.plans.split import split
 
 from .made_up import codes_of
@@ -117,3 +126,30 @@ def test_blocks_are_of_like_rows_however_they_crowd() -> None:
     neighbours = np.linalg.norm(means[1:] - means[:-1], axis=1).mean()
     others = np.linalg.norm(means[:, None] - means, axis=2).mean()
     assert neighbours < others
+
+
+@pytest.mark.parametrize("numbers", [3, 384, 2048, MOST_NUMBERS])
+def test_no_partial_sum_of_joined_kinds_or_directions_leaves_float32(numbers: int) -> None:
+    """The longest vectors rounding can make: every number a half above a whole one."""
+    level = np.ceil(SCALE / np.sqrt(numbers)) - 0.5
+    vectors = np.full((2, numbers), level) * np.array([[1], [-1]])
+    codes = encode("test", lambda rows: vectors[rows], np.arange(2))
+    for parts in ((codes,), (codes, codes)):
+        taken = Similarity(parts).take(np.arange(2)).astype(np.float64)
+        assert np.abs(taken[:, None] * taken[None]).sum(axis=2).max() < 2**24
+        direction = split_module._halfway(taken[0], taken[1]).astype(np.float64)
+        assert np.abs(taken * direction).sum(axis=1).max() < 2**24
+
+
+def test_wider_vectors_are_refused() -> None:
+    with pytest.raises(InputError, match=f"vectors of {MOST_NUMBERS + 1} numbers, expected 4096"):
+        encode("test", lambda rows: np.ones((len(rows), MOST_NUMBERS + 1)), np.arange(2))
+
+
+def test_sums_become_whole_vectors_the_same_in_any_order() -> None:
+    rng = np.random.default_rng(0)
+    sums = rng.integers(-(10**9), 10**9, (4, 8192)).astype(np.float64)
+    order = rng.permutation(8192)
+    assert np.array_equal(whole(sums)[:, order], whole(sums[:, order]))
+    assert np.allclose(np.linalg.norm(whole(sums), axis=1), SCALE, rtol=1e-3)
+    assert not whole(np.zeros((1, 4))).any()
