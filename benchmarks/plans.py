@@ -130,12 +130,15 @@ def row_of(runs: list[Built], base: list[Built]) -> list[object]:
 
 def build(folder: Path, builder: str, epochs: int) -> Built:
     """Build so many epochs of one builder from stored pairs."""
-    phase = {"builder": builder, "share": 1.0}
+    phases = [
+        {"builder": builder, "share": epochs / (epochs + 1)},
+        {"builder": "random", "share": 1 / (epochs + 1)},  # no plan may end in kmeans; not built
+    ]
     plan = Plan.model_validate(
-        {"features": "none", "embeddings": "made", "batch_size": BATCH, "epochs": epochs}
-        | {"phases": [phase]}
+        {"features": "none", "embeddings": "made", "batch_size": BATCH, "epochs": epochs + 1}
+        | {"phases": phases}
     )
-    (stretch,) = stretches("", plan)
+    stretch = stretches("", plan)[0]
     part = stretch.parts[0]
     done = []
 
