@@ -146,6 +146,7 @@ def run_graph(folder: Path, lists: int, probes: list[int], metis: bool) -> list[
                     parts=" + ".join(f"{c.cpu_s:.0f}" for c in (trained, searched, grouped)),
                 )
             )
+            print("  done:", *row_of(found[-1]), flush=True)
     return found
 
 

