@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..artifact import atomic_folder
-from ..errors import InputError, PlanMismatch
+from ..errors import InputError, PlanMismatch, TonicsError
 from .plan import Plan
 from .plan_files import REMAINDER_SCHEMA, write_plan
 
@@ -164,7 +164,7 @@ class Adaptive:
         Raises:
             PlanMismatch: the state is of another plan, or of another step.
         """
-        if state["plan_id"] != plan.plan_id:
+        if state.get("plan_id") != plan.plan_id:
             raise PlanMismatch(plan.path, "the saved state is of another plan")
         found = cls(plan, state["seed"])
         found.opened, found.drawn = set(state["opened"]), [list(d) for d in state["drawn"]]
@@ -179,16 +179,19 @@ class Adaptive:
             raise PlanMismatch(plan.path, told, expected=f"step {step}")
         return found
 
-    def replay(self, folder: Path) -> Plan:
+    def replay(self, folder: str | Path) -> Plan:
         """Write what was drawn as a static plan, which trains the same batches in the same order.
 
+        Args:
+            folder: where there is nothing yet, or an earlier replay of this plan.
+
         Raises:
-            InputError: nothing was drawn yet.
+            InputError: nothing was drawn yet, or the folder holds something else.
         """
         if not self.drawn:
             raise InputError("adaptive", "nothing was drawn", expected="a run to replay")
         steps = np.array([step for block in self.drawn for step in block])
-        return write_replay(self.plan, steps, folder)
+        return write_replay(self.plan, steps, Path(folder))
 
 
 def write_replay(plan: Plan, steps: Sequence[int] | np.ndarray, folder: Path) -> Plan:
@@ -196,6 +199,9 @@ def write_replay(plan: Plan, steps: Sequence[int] | np.ndarray, folder: Path) ->
 
     The remainder is empty: what a decision did not draw was not left over by a rule.
     """
+    if folder.exists() and not _replays(folder, plan):
+        found, do = "holds something else already", "name another folder, or delete this one"
+        raise InputError(folder, found, expected="an earlier replay, or nothing", do=do)
     steps = np.asarray(steps)
     zeros = np.zeros(len(steps), np.int32)
     batches = replace(plan.batches.take(steps), epoch=zeros, phase=zeros.astype(np.int16))
@@ -212,3 +218,10 @@ def write_replay(plan: Plan, steps: Sequence[int] | np.ndarray, folder: Path) ->
     with atomic_folder(folder) as tmp:
         write_plan(tmp, header, batches, plan.pairs, remainder, {})
     return Plan(folder)
+
+
+def _replays(folder: Path, plan: Plan) -> bool:
+    try:
+        return Plan(folder).header["phases"][0]["params"] == {"of": plan.plan_id}
+    except TonicsError:
+        return False

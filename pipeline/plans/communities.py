@@ -17,6 +17,7 @@ what is near a caption would be out of reach.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -25,8 +26,8 @@ from pydantic import Field, model_validator
 from ..config import Section
 from .builder import NO_ROWS, Builder, Groups, join_groups, make_groups
 from .deal import dealable
-from .eligible import Eligible, count_before
-from .nodes import Named, Pools, draw_objects
+from .eligible import Eligible, Objects, count_before
+from .nodes import Named, Pools, deepest_shared, draw_objects, find_top
 from .similarity import rank, seeds_at_once
 from .split import split
 
@@ -54,6 +55,8 @@ class Params(Section):
     def _in_order(self) -> Params:
         if self.reach <= self.skip:
             raise ValueError(f"reach must be above skip = {self.skip}")
+        if self.under and not self.objects:
+            raise ValueError("under chooses among objects, and objects = false does without")
         return self
 
 
@@ -91,7 +94,8 @@ def build(
         return finder.finish(order, later, [], spare)
     objects = eligible.objects
     assert objects is not None, "communities of objects need Eligible.objects"
-    pools = Pools(objects, order, draw_objects(objects, order, rng, params.under))
+    top = find_top(objects, params.under)
+    pools = Pools(objects, order, draw_objects(objects, order, rng, top), top)
     named = Named(objects, np.concatenate([order, later]))
     parts = []
     for node in pools.upward():
@@ -100,7 +104,15 @@ def build(
         share = len(near) / max(1, objects.named[node])  # of mentions, as a pair may have several
         parts.append(finder.group(seeds, np.setdiff1d(near, seeds), share, node))
         pools.pass_up(node, finder.unused(seeds))
-    return finder.finish(finder.unused(pools.nowhere()), later, parts, spare)
+    return _named_best(objects, finder.finish(finder.unused(pools.nowhere()), later, parts, spare))
+
+
+def _named_best(objects: Objects, groups: Groups) -> Groups:
+    """Name groups by the deepest object their pairs share; those of one name are of one place."""
+    node = deepest_shared(objects, groups.rows)
+    node = np.where(groups.node >= 0, node, -1).astype(np.int32)
+    place = np.where(node >= 0, node, len(objects.names) + groups.place)
+    return replace(groups, node=node, place=place)
 
 
 def _seldom_said(eligible: Eligible, rows: np.ndarray, later: np.ndarray, size: int) -> np.ndarray:
@@ -231,4 +243,5 @@ BUILDER = Builder(
     group_size=group_size,
     rotation=3,
     swaps=True,
+    version=2,
 )

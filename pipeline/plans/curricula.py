@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,9 +134,14 @@ def _phases(where: str, plan: Plan) -> Sequence[Phase]:
         return plan.phases
     name = plan.curriculum or "random"
     if name not in CURRICULA:
-        known = ", ".join([*CURRICULA, IMPORTED])
-        raise ConfigError(f"{where}.curriculum", f"value {name!r}", expected=f"one of {known}")
+        raise _unknown(f"{where}.curriculum", name, (*CURRICULA, IMPORTED))
     return CURRICULA[name]
+
+
+def _unknown(where: str, name: str, known: Collection[str]) -> ConfigError:
+    close = difflib.get_close_matches(name, known, 1)
+    do = f"did you mean {close[0]!r}?" if close else ""
+    return ConfigError(where, f"value {name!r}", expected=f"one of {', '.join(known)}", do=do)
 
 
 def _parts(where: str, phase: Phase, plan: Plan) -> tuple[Part, ...]:
@@ -153,9 +159,8 @@ def _parts(where: str, phase: Phase, plan: Plan) -> tuple[Part, ...]:
 
 def _part(where: str, name: str, share: float, phase: Phase, plan: Plan) -> Part:
     if name not in BUILDERS:
-        known = ", ".join(BUILDERS)
         key = "mix" if phase.mix else "builder"
-        raise ConfigError(f"{where}.{key}", f"value {name!r}", expected=f"one of {known}")
+        raise _unknown(f"{where}.{key}", name, BUILDERS)
     builder = BUILDERS[name]
     at = f"{where}.params.{name}" if phase.mix else f"{where}.params"
     params = _params(at, builder, phase.params.get(name, {}) if phase.mix else phase.params)
@@ -164,7 +169,7 @@ def _part(where: str, name: str, share: float, phase: Phase, plan: Plan) -> Part
         raise ConfigError(
             where.partition(".phases")[0] + ".batch_size",
             f"{plan.batch_size}, which builder {name!r} cannot divide into groups of {group}",
-            expected="a multiple of the group size (16, or 8 up to 64), or params.group set",
+            expected="groups of two pairs or more that divide it, such as 16, or 8 up to 64",
         )
     if not plan.embeddings and "text" in builder.needs(params):
         raise ConfigError(
@@ -187,7 +192,14 @@ def _params(where: str, builder: Builder, values: Any) -> Params:
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else "?"
-        found = f"{first['input']!r} ({first['msg']})"
+        if first["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(key, model.model_fields, 1)
+            do = f"did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"{where}.{key}", "unknown", expected=expected, do=do) from error
+        wanted = " or ".join(
+            dict.fromkeys(e["msg"] for e in error.errors() if e["loc"][:1] == (key,))
+        )
+        found = f"{first['input']!r} ({wanted or first['msg']})"
         raise ConfigError(f"{where}.{key}", found, expected=expected) from error
 
 

@@ -33,7 +33,7 @@ _ALONE = 1 << 18  # numbers below which more threads cost more than they save
 class Params(Section):
     """How many clusters a pass is cut into, and by what."""
 
-    clusters: Annotated[int, Field(ge=0)] = 0  # 0 = one for every 20 batches, at least 2
+    clusters: Annotated[int, Field(ge=0)] = 0  # 0 = one for every 20 batches of an epoch
     similarity: Literal["text", "image", "both"] = "text"
 
 
@@ -51,7 +51,7 @@ def build(
         MissingAsset: faiss is not installed.
     """
     similarity, order = eligible.similarity(params.similarity), rng.permutation(rows)
-    count = params.clusters or max(2, len(rows) // (_BATCHES * size))
+    count = params.clusters or max(2, len(eligible) // (_BATCHES * size))
     centres = find_centres(similarity, order, min(count, len(order)))
     cluster = assign(similarity, order, centres)
     parts = []
@@ -136,4 +136,4 @@ def _faiss() -> Any:
     return faiss
 
 
-BUILDER = Builder(name="kmeans", build=build, params=Params, needs=needs)
+BUILDER = Builder(name="kmeans", build=build, params=Params, needs=needs, version=2)

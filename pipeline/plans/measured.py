@@ -174,11 +174,18 @@ class Measured:
             "batches": len(pairs),
             "epochs": len(np.unique(batches.epoch[which])),
             "placed": int(pairs.size),
+            "groups": self._groups(which),
             **seen(self.source.eligible.pair, pairs),
             "left_out": reasons(self.left if phase is None else self.left.filter(left == phase)),
             **{name: self._average(*of, which) for name, of in averaged.items()},
         }
         return found | ({} if objects is None else {"depth": depths(objects, batches, which)})
+
+    def _groups(self, which: np.ndarray) -> float:
+        """How many groups a batch consists of, on average; 0 where batches are no set of groups."""
+        if self.batches.groups is None or not which.any():
+            return 0.0
+        return round(float(self.batches.groups.value_lengths().to_numpy()[which].mean()), 2)
 
     def _averaged(self) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
         """Figures that are means over batches: of which ones, the numbers, and digits to keep."""

@@ -14,22 +14,20 @@ import numpy as np
 
 from .eligible import Objects
 
+_GROUPS = 4096  # named at once
 _MIDDLE = 1 / 3  # of all rows that name an object
 
 
 def draw_objects(
-    objects: Objects, rows: np.ndarray, rng: np.random.Generator, under: str = ""
+    objects: Objects, rows: np.ndarray, rng: np.random.Generator, top: int | None = None
 ) -> np.ndarray:
     """Choose one of each row's deepest objects: (n,) int32, -1 for a row that has none.
 
     Args:
-        under: choose only among objects at or below this one.
-
-    Raises:
-        ConfigError: there is no such object.
+        top: choose only among objects at or below this one.
     """
-    if under:
-        objects = _only_below(objects, objects.find("params.under", under))
+    if top is not None:
+        objects = _only_below(objects, top)
     first, count = objects.starts[rows], np.diff(objects.starts)[rows]
     pick = first + np.floor(rng.random(len(rows)) * count).astype(np.int64)
     has = count > 0
@@ -65,15 +63,63 @@ def lift_to_middle(objects: Objects, node: np.ndarray) -> np.ndarray:
         node[up] = above[up]
 
 
+def find_top(objects: Objects, under: str) -> int | None:
+    """The object that a builder's setting ``under`` names, if any.
+
+    Raises:
+        ConfigError: there is no such object.
+    """
+    return objects.find("params.under", under) if under else None
+
+
+def deepest_shared(objects: Objects, groups: np.ndarray) -> np.ndarray:
+    """The deepest object that all rows of a group name, themselves or through one below it.
+
+    Args:
+        groups: (g, K) rows. Of several as deep ones, that which fewer pairs name.
+
+    Returns:
+        (g,) int32, -1 where there is none.
+    """
+    found = np.full(len(groups), -1, np.int32)
+    rarity = np.argsort(np.argsort(-objects.named, kind="stable"), kind="stable")
+    order = objects.depth.astype(np.int64) * len(objects.names) + rarity
+    for at in range(0, len(groups), _GROUPS):
+        some = groups[at : at + _GROUPS]
+        group, node = _shared(objects, some)
+        by_order = np.argsort(order[node], kind="stable")  # the deepest comes last and stays
+        found[at + group[by_order]] = node[by_order]
+    return found
+
+
+def _shared(objects: Objects, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which objects all rows of each group name: (m,) group numbers, (m,) objects."""
+    size, count = groups.shape[1], len(objects.names)
+    place, node = objects.mentions(groups.reshape(-1))
+    lines = []
+    while len(node):
+        lines.append(place * count + node)
+        node = objects.parent[node]
+        place, node = place[node >= 0], node[node >= 0]
+    keys = np.unique(np.concatenate(lines)) if lines else np.empty(0, np.int64)
+    by_group = (keys // count // size) * count + keys % count
+    found, times = np.unique(by_group, return_counts=True)
+    found = found[times == size]
+    return found // count, found % count
+
+
 class Pools:
     """Rows waiting at their objects.
 
     Args:
         rows: (n,) in the order they are to be taken. node: (n,) the object of each, -1 for none.
+        top: the object nothing is passed above; the root when omitted.
     """
 
-    def __init__(self, objects: Objects, rows: np.ndarray, node: np.ndarray) -> None:
-        self.objects = objects
+    def __init__(
+        self, objects: Objects, rows: np.ndarray, node: np.ndarray, top: int | None = None
+    ) -> None:
+        self.objects, self.top = objects, top
         by_node = np.argsort(node, kind="stable")
         bounds = np.searchsorted(node[by_node], np.arange(-1, len(objects.names) + 1))
         cut = [rows[by_node[a:b]] for a, b in itertools.pairwise(bounds)]
@@ -92,7 +138,7 @@ class Pools:
 
     def pass_up(self, node: int, left: np.ndarray) -> None:
         """Let what an object leaves wait at the one above, or nowhere."""
-        above = int(self.objects.parent[node])
+        above = -1 if node == self.top else int(self.objects.parent[node])
         (self._pools[above] if above >= 0 else self._nowhere).append(left)
 
     def nowhere(self) -> np.ndarray:

@@ -17,7 +17,7 @@ from ..config import Section
 from .builder import Builder, Groups, join_groups, make_groups
 from .eligible import Eligible
 from .fill import fill
-from .nodes import Pools, draw_objects, lift, lift_to_middle
+from .nodes import Pools, draw_objects, find_top, lift, lift_to_middle
 from .split import split
 
 
@@ -42,12 +42,13 @@ def build(
     objects = eligible.objects
     assert objects is not None, "the ontology builder needs Eligible.objects"
     order = rng.permutation(rows)
-    node = draw_objects(objects, order, rng, params.under)
+    top = find_top(objects, params.under)
+    node = draw_objects(objects, order, rng, top)
     if params.depth == "middle":
         node = lift_to_middle(objects, node)
     elif params.depth != "leaves":
         node = lift(objects, node, params.depth)
-    pools, parts = Pools(objects, order, node), []
+    pools, parts = Pools(objects, order, node, top), []
     for number in pools.upward():
         found, left = [], []
         for part in _split(eligible, pools.take(number), params.split * size, size, rng):

@@ -44,6 +44,6 @@ def _subtract_mean(pooled: np.ndarray) -> None:
     seen = [np.any(block != 0, axis=1) & np.isfinite(block).all(axis=1) for block in blocks]
     for block, has in zip(blocks, seen, strict=True):
         total += block[has].sum(axis=0, dtype=np.float64)
-        count += np.count_nonzero(has)
+        count += int(np.count_nonzero(has))
     for block, has in zip(blocks, seen, strict=True):
         block[has] -= total / max(1, count)

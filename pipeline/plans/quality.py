@@ -25,6 +25,7 @@ Figures:
     [top1]                   mean cosine of a caption to the nearest other one of its batch
     [mean]                   mean cosine of two captions of a batch
     [mean_apart]             the same for two that are not of one group
+    groups                   how many groups a batch consists of; 0: batches are no set of groups
     [suspects]               share of captions whose nearest is at ``suspect_cosine`` or above: it
                              may be true of both images
     image_top1, image_mean   as for captions, of pooled regions without their common mean
@@ -36,7 +37,7 @@ Objects and depth are there where a builder of the plan needed the ontology.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,7 @@ def measure_quality(
     images: Read | None = None,
     passes: int = 0,
     names: Sequence[str] = (),
+    by_image: Collection[str] = (),
 ) -> dict[str, Any]:
     """Measure a plan: what ``quality.json`` holds, see above.
 
@@ -80,6 +82,7 @@ def measure_quality(
         random_share: by the name of each phase, in order: how much of it is random batches.
         passes: as the plan's settings have it, for the random plan.
         names: of the nodes of ``batches``, where ``Eligible`` has no objects.
+        by_image: phases that compare images alone, and are not judged by their captions.
     """
     shares = random_share or {f"phase {n}": 0.0 for n in range(int(batches.phase.max()) + 1)}
     source = Source(eligible=eligible, captions=vectors, images=images)
@@ -97,8 +100,8 @@ def measure_quality(
         "plan": plan,
         "phases": phases,
         "random": random,
-        **_extremes(measured, list(shares), synsets),
-        "warnings": judge(plan, phases, random, shares),
+        **_extremes(measured, shares, synsets),
+        "warnings": judge(plan, phases, random, shares, by_image),
     }
 
 
@@ -125,11 +128,17 @@ def _random_figures(source: Source, batches: Batches, passes: int) -> dict[str, 
     return {key: value for key, value in figures.items() if key not in unknown}
 
 
-def _extremes(measured: Measured, phases: list[str], names: Sequence[str]) -> dict[str, Any]:
-    """The batches with the most and the least alike captions."""
+def _extremes(
+    measured: Measured, shares: Mapping[str, float], names: Sequence[str]
+) -> dict[str, Any]:
+    """The batches with the most and the least alike captions; of random phases only if all are."""
     if measured.captions is None:
         return {}
+    phases = list(shares)
+    aimed = np.array([share < 1 for share in shares.values()])
     order = np.argsort(-measured.captions.top1, kind="stable")
+    is_aimed = aimed[measured.batches.phase[measured.steps[order]]]
+    order = order[is_aimed] if is_aimed.any() else order
     ends = {"hardest": order[:_EXTREMES], "easiest": order[::-1][:_EXTREMES]}
     return {
         key: [_described(measured, i, phases, names) for i in which.tolist()]

@@ -15,7 +15,7 @@ Cosines within a batch, of captions and of pooled images: top1 to the nearest ot
 suspects: captions whose nearest is as near as two captions of one image usually are. objects: how
 many different ones the pairs of a batch name. never, once, more: pairs by how often batches have
 them. left out: pairs that an epoch could not place."""
-_ABOUT = 34
+_ABOUT = 48
 
 
 def format_quality(name: str, plan: Plan) -> str:
@@ -80,7 +80,7 @@ def _figure(key: str, value: float | None) -> Any:
         return None
     if key == "objects":
         return value
-    return f"{value:.1%}" if key == "suspects" else f"{value:.3f}"
+    return f"{value:.1%}" if key == "suspects" else f"{round(value, 3) + 0.0:.3f}"
 
 
 def _lines(quality: Mapping[str, Any], epochs: int) -> Iterator[str]:
@@ -124,7 +124,7 @@ def about(batch: Mapping[str, Any]) -> str:
     """What a batch is about, in short: its object, those of its groups, or its phase."""
     named = [batch["node"]] if batch["node"] else batch["groups"]
     text = ", ".join(_short(named)) if any(named) else ""
-    line = f"{batch['phase']}: {text}" if text else str(batch["phase"])
+    line = text or str(batch["phase"])
     return line if len(line) <= _ABOUT else line[: _ABOUT - 1] + "…"
 
 

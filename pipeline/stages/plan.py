@@ -187,6 +187,7 @@ class PlanStage(Stage):
             images=partial(pooled_images, self._store),
             remainder=remainder,
             random_share=self.random_share,
+            by_image=[phase.name for phase in self.phases if _compares_images(phase)],
             passes=self.config.passes,
         )
 
@@ -234,6 +235,12 @@ def describe(phase: Stretch) -> dict[str, Any]:
         "first_epoch": phase.epochs.start,
         "epochs": len(phase.epochs),
     }
+
+
+def _compares_images(phase: Stretch) -> bool:
+    """Whether a phase's builders compare images alone."""
+    kinds = {getattr(part.params, "similarity", None) for part in phase.parts}
+    return kinds - {None} == {"image"}
 
 
 def general_objects(

@@ -151,7 +151,7 @@ def test_a_run_stopped_within_a_block_goes_on(pools: Plan) -> None:
 def test_the_log_replays_as_a_static_plan(pools: Plan, tmp_path: Path) -> None:
     adaptive = Adaptive(pools)
     drawn = run(adaptive, dict.fromkeys(PARENTS, 0.8), range(10))
-    static = adaptive.replay(tmp_path / "replay")
+    static = adaptive.replay(str(tmp_path / "replay"))
     assert static.schedule is None
     assert static.verify() == []
     assert len(static) == 95
@@ -217,3 +217,13 @@ def test_a_static_plan_has_no_pools(pools: Plan, tmp_path: Path) -> None:
     adaptive.draw(0)
     with pytest.raises(InputError, match=r"a plan without pools, .*; build one with curriculum"):
         Adaptive(adaptive.replay(tmp_path / "replay"))
+
+
+def test_a_replay_replaces_nothing_but_a_replay(pools: Plan, tmp_path: Path) -> None:
+    adaptive = Adaptive(pools)
+    adaptive.draw(0)
+    with pytest.raises(InputError, match="pools: holds something else already"):
+        adaptive.replay(pools.path)
+    adaptive.replay(tmp_path / "replay")
+    adaptive.draw(1)
+    assert len(adaptive.replay(tmp_path / "replay")) == 20

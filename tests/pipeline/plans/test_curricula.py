@@ -54,7 +54,7 @@ def plan(*phases: dict[str, Any], **settings: Any) -> Plan:
         ),
         (
             plan({"builder": "communities", "params": {"groups": 4}}),
-            r"^t.phases\[0\].params.groups: 4 .*, expected settings of builder 'communities': gr",
+            r"^t.phases\[0\].params.groups: unknown, .* 'communities': gr.*did you mean 'group'",
         ),
         (
             plan({"builder": "communities"}, batch_size=13),
@@ -73,6 +73,19 @@ def plan(*phases: dict[str, Any], **settings: Any) -> Plan:
             r"^t.world_size: 3 processes for batches of 16, .* divides batch_size; set .* = 18",
         ),
         (plan(curriculum="magic"), r"^t.curriculum: value 'magic', expected one of random, tonics"),
+        (plan(curriculum="tonisc"), r"^t.curriculum: value 'tonisc', .*; did you mean 'tonics'"),
+        (
+            plan({"builder": "communites"}),
+            r"^t.phases\[0\].builder: .*; did you mean 'communities'",
+        ),
+        (
+            plan({"builder": "ontology", "params": {"depth": "leafs"}}),
+            r"^t.phases\[0\].params.depth: 'leafs' \(.* or .*'leaves' or 'middle'\)",
+        ),
+        (
+            plan({"builder": "communities", "params": {"under": "dog", "objects": False}}),
+            r"params.*under chooses among objects",
+        ),
         (
             plan({"builder": "random"}, curriculum="tonics"),
             r"^t: both curriculum and phases, expected one of them; keep one",
@@ -146,7 +159,7 @@ def test_batches_about_one_branch_of_the_tree(builder: str) -> None:
     wanted = plan({"builder": builder, "params": {"under": "o1"}}, batch_size=8)
     batches, remainder = build_batches(eligible, wanted, stretches("t", wanted))
     named = batches.node if builder == "ontology" else batches.groups.flatten().to_numpy()
-    assert set(named.tolist()) <= {-1, 0, 1, 3, 4}  # nothing of 2 and 5; 0 is above all
+    assert set(named.tolist()) <= {-1, 1, 3, 4}  # nothing of 2 and 5, nor of what is above 1
     assert {3, 4} <= set(named.tolist())
     assert batches.pairs.size + remainder.num_rows == 600 * 10  # the others are placed too
 

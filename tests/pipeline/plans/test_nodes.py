@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tonics.pipeline.plans.eligible import Objects
-from tonics.pipeline.plans.nodes import Pools, draw_objects, lift, lift_to_middle
+from tonics.pipeline.plans.nodes import Pools, deepest_shared, draw_objects, lift, lift_to_middle
 
 from .made_up import DEPTH, PARENT, make_eligible
 
@@ -52,3 +52,9 @@ def test_pools_are_taken_from_below_and_leave_to_the_one_above() -> None:
         pools.pass_up(node, np.array(seen[node][:1]))
     assert seen == {3: [0, 2], 5: [1], 1: [0], 2: [1], 0: [0, 1]}
     assert pools.nowhere().tolist() == [3, 0]
+
+
+def test_a_group_is_named_after_the_deepest_object_its_pairs_share() -> None:
+    objects = objects_of([[3, 5], [4], [3], [5], []])
+    groups = np.array([[0, 2], [0, 1], [0, 3], [1, 3], [0, 4], [2, 2]])
+    assert deepest_shared(objects, groups).tolist() == [3, 1, 5, 0, -1, 3]

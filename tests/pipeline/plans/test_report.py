@@ -107,10 +107,10 @@ def test_a_report_of_another_release_is_not_guessed_at(
     ("node", "groups", "said"),
     [
         ("", [], "leaves"),
-        ("hot_dog.n.02", [], "leaves: hot dog"),
-        ("", ["dog.n.01", ""], "leaves: dog, ?"),
+        ("hot_dog.n.02", [], "hot dog"),
+        ("", ["dog.n.01", ""], "dog, ?"),
         ("", ["", ""], "leaves"),
-        ("", ["dog.n.01"] * 9, "leaves: dog, dog, dog, dog, dog, …"),
+        ("", ["dog.n.01"] * 12, "dog, dog, dog, dog, dog, dog, dog, dog, dog, do…"),
     ],
 )
 def test_what_a_batch_is_about(node: str, groups: list[str], said: str) -> None:
