@@ -210,7 +210,7 @@ def run(
 ) -> None:
     """Bring stages up to date: everything, or the named ones with all they read from.
 
-    A stage is a kind (plan) or one of its names (plan/tonics). A run that was stopped goes on.
+    A stage is a kind (plan) or one of its names (plan/mixed). A run that was stopped goes on.
 
     Example: tonics -C my-dataset run -n
     """
@@ -289,9 +289,9 @@ _stage_command("detections", "List what detectors saw, detections.duckdb.", "det
 _stage_command("parse", "Find the nouns of every caption.", "parse")
 _stage_command("ontology", "Build the object ontology, ontology.duckdb.", "ontology")
 _stage_command("embed", "Turn captions into vectors.", "embed captions")
-_stage_command("plan", "Decide the minibatches.", "plan tonics")
-_stage_command("train", "Train a dual encoder on a plan.", "train tonics")
-_stage_command("eval", "Score a trained run on retrieval.", "eval tonics")
+_stage_command("plan", "Decide the minibatches.", "plan mixed")
+_stage_command("train", "Train a dual encoder on a plan.", "train mixed")
+_stage_command("eval", "Score a trained run on retrieval.", "eval mixed")
 
 
 # -- looking at a dataset
@@ -439,7 +439,7 @@ def show_batch(
 ) -> None:
     """A planned batch: what its pairs share, or those of each group, and their captions.
 
-    Example: tonics -C my-dataset show batch tonics 17
+    Example: tonics -C my-dataset show batch mixed 17
     """
     from . import show
     from .tables import format_json

@@ -45,7 +45,7 @@ def plans_compare(
 ) -> None:
     """Two plans: settings that differ, figures side by side, how many batches they share.
 
-    Example: tonics -C my-dataset plans compare random tonics
+    Example: tonics -C my-dataset plans compare random mixed
     """
     from .comparing import compare_plans, format_comparison
     from .show import open_plan
@@ -70,7 +70,7 @@ def plans_export(
 
     A row a pair, in training order; what the plan is stands in the file's metadata.
 
-    Example: tonics -C my-dataset plans export tonics batches.parquet
+    Example: tonics -C my-dataset plans export mixed batches.parquet
     """
     from .plan_exchange import export_plan
     from .tables import size_text

@@ -7,12 +7,13 @@ size, ``deal`` puts groups into batches, anew in every epoch, so that more epoch
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..config import Section
+from .eligible import Eligible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +41,26 @@ class Groups:
         )
 
 
-Build = Callable[..., Groups]
 NO_ROWS = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """What a pass offers to a builder.
+
+    Attributes:
+        rows: (n,) int64 rows of ``Eligible``: one of every image, and what earlier passes left.
+        batch_size: B.
+        later: rows of later passes of the same images, any of which one that ``swaps`` may take in
+            place of the row of its image; empty for others.
+    """
+
+    rows: np.ndarray
+    batch_size: int
+    later: np.ndarray = field(default_factory=lambda: NO_ROWS)
+
+
+Build = Callable[[Eligible, Offered, Any, np.random.Generator], Groups]
 
 
 def nothing_needed(params: Any) -> frozenset[str]:
@@ -59,8 +78,8 @@ class Builder:
     """A row of the registry.
 
     Attributes:
-        build: ``(eligible, rows, batch_size, params, rng)``; rows are used at most once, but where
-            ``repeats`` says otherwise. One that ``swaps`` takes a sixth argument.
+        build: ``(eligible, offered, params, rng)``; rows are used at most once, but where
+            ``repeats`` says otherwise.
         params: the settings it takes in ``tonics.toml``, checked before anything is built.
         needs: what must be loaded into ``Eligible`` for some settings: ``objects``, ``text``,
             ``image``.
@@ -70,8 +89,8 @@ class Builder:
             phase does not say; 0: every epoch gets its own.
         repeats: whether a pass may use a pair several times and leave others out.
         pools: whether the batches are pools for a trainer that decides, built once for all epochs.
-        swaps: whether a pass may use another caption of an image than the one it is offered: of the
-            rows of later passes, which ``build`` then gets too. No image is used twice in a pass.
+        swaps: whether a pass may use another caption of an image than the one it is offered, of
+            ``Offered.later``. No image is used twice in a pass.
         version: raised when the same inputs would give other groups.
     """
 

@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ..config import Section
-from .builder import NO_ROWS, Builder, Groups, join_groups, make_groups
+from .builder import NO_ROWS, Builder, Groups, Offered, join_groups, make_groups
 from .deal import dealable
 from .eligible import Eligible, Objects, count_before
 from .nodes import Named, Pools, deepest_shared, draw_objects, find_top
@@ -78,18 +78,12 @@ def needs(params: Params) -> frozenset[str]:
     return frozenset((*kinds, "objects") if params.objects else kinds)
 
 
-def build(
-    eligible: Eligible,
-    rows: np.ndarray,
-    size: int,
-    params: Params,
-    rng: np.random.Generator,
-    later: np.ndarray = NO_ROWS,
-) -> Groups:
+def build(eligible: Eligible, offered: Offered, params: Params, rng: np.random.Generator) -> Groups:
     """Draw an object for every row, group the rows of each, and last what they all leave."""
+    size = offered.batch_size
     finder = _Finder(eligible, group_size(params, size), params, rng)
-    order, spare = dealable(eligible, rng.permutation(rows), size)
-    later = _seldom_said(eligible, order, later, size)
+    order, spare = dealable(eligible, rng.permutation(offered.rows), size)
+    later = _seldom_said(eligible, order, offered.later, size)
     if not params.objects:
         return finder.finish(order, later, [], spare)
     objects = eligible.objects

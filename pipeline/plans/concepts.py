@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from ..config import Section
-from .builder import Builder, Groups, make_groups
+from .builder import Builder, Groups, Offered, make_groups
 from .eligible import Eligible, Objects
 from .fill import fill
 
@@ -27,10 +27,9 @@ class Params(Section):
     max_repeats: Annotated[int, Field(ge=1)] = 3  # times a pair may come in one pass
 
 
-def build(
-    eligible: Eligible, rows: np.ndarray, size: int, params: Params, rng: np.random.Generator
-) -> Groups:
+def build(eligible: Eligible, offered: Offered, params: Params, rng: np.random.Generator) -> Groups:
     """Draw as many pairs as the pass has whole batches of, or as the repeats allow."""
+    rows, size = offered.rows, offered.batch_size
     assert eligible.objects is not None, "the concepts builder needs Eligible.objects"
     lists = rows_by_object(eligible.objects, rows, rng)
     most = params.max_repeats * np.array([len(one) for one in lists])

@@ -17,7 +17,7 @@ import pyarrow as pa
 from ...errors import InputError
 from ...train.plan_files import REMAINDER_SCHEMA, Batches
 from ..config import Plan
-from .builder import NO_ROWS, Groups, join_groups
+from .builder import NO_ROWS, Groups, Offered, join_groups
 from .curricula import Part, Stretch
 from .deal import Dealt, deal
 from .eligible import Eligible, count_before, count_distinct
@@ -180,10 +180,13 @@ def _group_pass(
     later: np.ndarray,
     rng: np.random.Generator,
 ) -> Groups:
-    given = [eligible, rows, plan.batch_size, part.params, rng]
-    if part.builder.swaps:
-        given.append(later[np.isin(eligible.image[later], eligible.image[rows])])
-    return part.builder.build(*given)
+    swaps = part.builder.swaps
+    offered = Offered(
+        rows=rows,
+        batch_size=plan.batch_size,
+        later=later[np.isin(eligible.image[later], eligible.image[rows])] if swaps else NO_ROWS,
+    )
+    return part.builder.build(eligible, offered, part.params, rng)
 
 
 def _swap(

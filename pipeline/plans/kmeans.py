@@ -17,7 +17,7 @@ from pydantic import Field
 
 from ...errors import MissingAsset
 from ..config import Section
-from .builder import Builder, Groups, join_groups, make_groups
+from .builder import Builder, Groups, Offered, join_groups, make_groups
 from .eligible import Eligible
 from .fill import fill
 from .similarity import Similarity, whole
@@ -42,26 +42,24 @@ def needs(params: Params) -> frozenset[str]:
     return frozenset(("text", "image") if params.similarity == "both" else (params.similarity,))
 
 
-def build(
-    eligible: Eligible, rows: np.ndarray, size: int, params: Params, rng: np.random.Generator
-) -> Groups:
+def build(eligible: Eligible, offered: Offered, params: Params, rng: np.random.Generator) -> Groups:
     """Fill batches from each cluster, then from what they all leave.
 
     Raises:
         MissingAsset: faiss is not installed.
     """
-    similarity, order = eligible.similarity(params.similarity), rng.permutation(rows)
-    count = params.clusters or max(2, len(eligible) // (_BATCHES * size))
+    similarity, order = eligible.similarity(params.similarity), rng.permutation(offered.rows)
+    count = params.clusters or max(2, len(eligible) // (_BATCHES * offered.batch_size))
     centres = find_centres(similarity, order, min(count, len(order)))
     cluster = assign(similarity, order, centres)
     parts = []
     for number in range(len(centres)):
-        batches, left = fill(eligible, order[cluster == number], size)
+        batches, left = fill(eligible, order[cluster == number], offered.batch_size)
         parts.append(make_groups(batches, left, place=number))
     left = np.concatenate([part.left for part in parts])
-    batches, left = fill(eligible, rng.permutation(left), size)
+    batches, left = fill(eligible, rng.permutation(left), offered.batch_size)
     parts.append(make_groups(batches, left, place=len(centres)))
-    return join_groups(parts, size, left)
+    return join_groups(parts, offered.batch_size, left)
 
 
 def find_centres(similarity: Similarity, order: np.ndarray, count: int) -> np.ndarray:

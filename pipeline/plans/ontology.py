@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from ..config import Section
-from .builder import Builder, Groups, join_groups, make_groups
+from .builder import Builder, Groups, Offered, join_groups, make_groups
 from .eligible import Eligible
 from .fill import fill
 from .nodes import Pools, draw_objects, find_top, lift, lift_to_middle
@@ -35,13 +35,12 @@ class Params(Section):
     )
 
 
-def build(
-    eligible: Eligible, rows: np.ndarray, size: int, params: Params, rng: np.random.Generator
-) -> Groups:
+def build(eligible: Eligible, offered: Offered, params: Params, rng: np.random.Generator) -> Groups:
     """Draw an object for every row, then fill batches from the deepest nodes upward."""
     objects = eligible.objects
     assert objects is not None, "the ontology builder needs Eligible.objects"
-    order = rng.permutation(rows)
+    size = offered.batch_size
+    order = rng.permutation(offered.rows)
     top = find_top(objects, params.under)
     node = draw_objects(objects, order, rng, top)
     if params.depth == "middle":

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from ...train.plan_files import Batches
 from ..config import Section
-from .builder import Builder, Groups, join_groups, make_groups
+from .builder import Builder, Groups, Offered, join_groups, make_groups
 from .eligible import Eligible, Objects
 from .fill import fill
 
@@ -30,10 +30,9 @@ class Params(Section):
     root_share: Annotated[float, Field(ge=0, le=1)] = 0.3  # of steps that stay with any objects
 
 
-def build(
-    eligible: Eligible, rows: np.ndarray, size: int, params: Params, rng: np.random.Generator
-) -> Groups:
+def build(eligible: Eligible, offered: Offered, params: Params, rng: np.random.Generator) -> Groups:
     """Fill batches for every object from the rows of its subtree; the root has all rows."""
+    rows, size = offered.rows, offered.batch_size
     objects = eligible.objects
     assert objects is not None, "pools need Eligible.objects"
     above = narrowing(objects, params.narrows)

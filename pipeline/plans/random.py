@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..config import Section
-from .builder import Builder, Groups, make_groups
+from .builder import Builder, Groups, Offered, make_groups
 from .eligible import Eligible
 from .fill import fill
 
@@ -14,11 +14,9 @@ class Params(Section):
     """It takes no settings."""
 
 
-def build(
-    eligible: Eligible, rows: np.ndarray, size: int, params: Params, rng: np.random.Generator
-) -> Groups:
+def build(eligible: Eligible, offered: Offered, params: Params, rng: np.random.Generator) -> Groups:
     """Shuffle the rows and cut them."""
-    batches, left = fill(eligible, rng.permutation(rows), size)
+    batches, left = fill(eligible, rng.permutation(offered.rows), offered.batch_size)
     return make_groups(batches, left)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from ..config import Section
-from .builder import Builder, Groups, make_groups
+from .builder import Builder, Groups, Offered, make_groups
 from .eligible import Eligible
 from .fill import fill
 from .similarity import SCALE, nearest, seeds_at_once
@@ -40,17 +40,15 @@ def needs(params: Params) -> frozenset[str]:
     return frozenset(("text", "image") if params.similarity == "both" else (params.similarity,))
 
 
-def build(
-    eligible: Eligible, rows: np.ndarray, size: int, params: Params, rng: np.random.Generator
-) -> Groups:
+def build(eligible: Eligible, offered: Offered, params: Params, rng: np.random.Generator) -> Groups:
     """Walk through every window, and cut the walks, one after the other, into batches."""
-    similarity, order = eligible.similarity(params.similarity), rng.permutation(rows)
-    most = max(size, min(params.window * size, _MOST))
+    similarity, order = eligible.similarity(params.similarity), rng.permutation(offered.rows)
+    most = max(offered.batch_size, min(params.window * offered.batch_size, _MOST))
     walks = []
     for window in np.array_split(order, -(-len(order) // most)):
         skip = round(params.skip * len(window) / len(eligible))
         walks.append(window[walk(similarity.take(window), skip)])
-    return make_groups(*fill(eligible, np.concatenate(walks), size))
+    return make_groups(*fill(eligible, np.concatenate(walks), offered.batch_size))
 
 
 def walk(vectors: np.ndarray, skip: int) -> np.ndarray:

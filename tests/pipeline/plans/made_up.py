@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from tonics.pipeline.config import Phase, Plan
 from tonics.pipeline.plans import BUILDERS
+from tonics.pipeline.plans.builder import Offered
 from tonics.pipeline.plans.curricula import stretches
 from tonics.pipeline.plans.eligible import Eligible, Objects
 from tonics.pipeline.plans.epochs import build_batches
@@ -89,6 +90,11 @@ def say(eligible: Eligible, captions: list[str]) -> Eligible:
     """The same pairs with other captions."""
     at = eligible.table.column_names.index("caption")
     return replace(eligible, table=eligible.table.set_column(at, "caption", pa.array(captions)))
+
+
+def offer(rows: np.ndarray, batch_size: int) -> Offered:
+    """A pass of some rows."""
+    return Offered(rows=rows, batch_size=batch_size)
 
 
 def config(batch_size: int, *phases: Phase, epochs: int = 1, **more: object) -> Plan:

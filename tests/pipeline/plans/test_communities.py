@@ -14,7 +14,7 @@ from tonics.pipeline.plans.communities import Params
 from tonics.pipeline.plans.curricula import stretches
 from tonics.pipeline.plans.eligible import Eligible
 
-from .made_up import build_phase, codes_of, config, make_eligible, rows_of
+from .made_up import build_phase, codes_of, config, make_eligible, offer, rows_of
 
 SEED = np.random.default_rng
 
@@ -62,7 +62,12 @@ def test_groups_share_their_object() -> None:
 
 def test_groups_are_nearer_than_random_ones() -> None:
     eligible = crowded()
-    made = communities.build(eligible, np.arange(1200), 32, Params(objects=False, skip=0), SEED(0))
+    made = communities.build(
+        eligible,
+        offer(np.arange(1200), 32),
+        Params(objects=False, skip=0),
+        SEED(0),
+    )
     assert np.median(ranks_within(eligible, made.rows)) < 0.2 * len(eligible)
     assert np.median(ranks_within(eligible, SEED(0).permutation(1200).reshape(-1, 8))) > 500
 
@@ -71,7 +76,7 @@ def test_the_nearest_are_passed_over_where_others_are_to_be_had() -> None:
     eligible = crowded()
     for skip in (0, 40):
         params = Params(objects=False, skip=skip)
-        made = communities.build(eligible, np.arange(1200), 32, params, SEED(0))
+        made = communities.build(eligible, offer(np.arange(1200), 32), params, SEED(0))
         ranks = ranks_within(eligible, made.rows)
         first = ranks[: len(ranks) // 3]  # later seeds find few unused neighbours
         assert first.min() >= skip
@@ -82,7 +87,8 @@ def test_a_pass_of_a_share_of_the_pairs_passes_over_that_share() -> None:
     eligible = crowded()
     rows = np.sort(SEED(0).permutation(1200)[:300])
     params = Params(objects=False, skip=40)
-    made = communities.build(eligible, rows, 32, params, SEED(0))
+    offered = offer(rows, 32)
+    made = communities.build(eligible, offered, params, SEED(0))
     part = replace(
         eligible,
         table=eligible.table.take(rows),
@@ -97,7 +103,7 @@ def test_a_pass_of_a_share_of_the_pairs_passes_over_that_share() -> None:
 
 def test_equal_captions_never_share_a_group() -> None:
     eligible = make_eligible([1] * 600, 40)
-    made = communities.build(eligible, np.arange(600), 16, Params(objects=False), SEED(0))
+    made = communities.build(eligible, offer(np.arange(600), 16), Params(objects=False), SEED(0))
     assert len(made) > 0
     for group in eligible.caption[made.rows]:
         assert len(set(group)) == 8

@@ -15,7 +15,7 @@ from tonics.pipeline.plans.concepts import Params, share_out, spread
 from tonics.pipeline.plans.eligible import Eligible, Objects
 from tonics.pipeline.plans.quality import coverage
 
-from .made_up import build_phase, make_eligible, rows_of
+from .made_up import build_phase, make_eligible, offer, rows_of
 
 OBJECTS = 60
 
@@ -59,7 +59,7 @@ def test_batches_cover_more_objects_than_random_ones() -> None:
 def test_a_pair_comes_no_more_than_so_often_in_a_pass(most: int) -> None:
     eligible = unequal()
     params = Params(max_repeats=most)
-    made = concepts.build(eligible, np.arange(3000), 50, params, np.random.default_rng(0))
+    made = concepts.build(eligible, offer(np.arange(3000), 50), params, np.random.default_rng(0))
     used = np.bincount(made.rows.ravel(), minlength=3000)
     assert used.max() == most
     assert not len(made.left)

@@ -16,7 +16,7 @@ from tonics.pipeline.plans.eligible import Eligible
 from tonics.pipeline.plans.kmeans import Params, assign, find_centres
 from tonics.pipeline.plans.similarity import SCALE, Similarity
 
-from .made_up import codes_of, config, make_eligible
+from .made_up import codes_of, config, make_eligible, offer
 
 TOPICS = 6
 
@@ -33,7 +33,7 @@ def of_topics(count: int = 1800) -> tuple[Eligible, np.ndarray]:
 def test_batches_are_of_one_cluster_and_only_the_last_are_mixed() -> None:
     eligible, topic = of_topics()
     made = kmeans.build(
-        eligible, np.arange(1800), 20, Params(clusters=12), np.random.default_rng(0)
+        eligible, offer(np.arange(1800), 20), Params(clusters=12), np.random.default_rng(0)
     )
     pure = [len(set(topic[batch])) == 1 for batch in made.rows]
     whole = made.place < 12
@@ -50,7 +50,7 @@ def test_the_number_of_clusters_follows_from_the_pass(monkeypatch: pytest.Monkey
     monkeypatch.setattr(kmeans, "find_centres", lambda s, o, k: asked.append(k) or find(s, o, k))
     for size, clusters in ((20, 0), (6, 0), (20, 5), (20, 9999)):
         params = Params(clusters=clusters)
-        kmeans.build(eligible, np.arange(1800), size, params, np.random.default_rng(0))
+        kmeans.build(eligible, offer(np.arange(1800), size), params, np.random.default_rng(0))
     assert asked == [4, 15, 5, 1800]
 
 
@@ -96,7 +96,7 @@ def test_the_threads_of_faiss_stay_as_they_were() -> None:
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(3)
     eligible, _ = of_topics(100)
-    kmeans.build(eligible, np.arange(100), 10, Params(), np.random.default_rng(0))
+    kmeans.build(eligible, offer(np.arange(100), 10), Params(), np.random.default_rng(0))
     assert faiss.omp_get_max_threads() == 3
     faiss.omp_set_num_threads(before)
 
@@ -107,7 +107,7 @@ def test_without_faiss_one_line_says_what_to_install(monkeypatch: pytest.MonkeyP
     with pytest.raises(
         MissingAsset, match=r"package faiss is not installed; pip install 'tonics\[c"
     ):
-        kmeans.build(eligible, np.arange(100), 10, Params(), np.random.default_rng(0))
+        kmeans.build(eligible, offer(np.arange(100), 10), Params(), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tonics.pipeline.plans import similar
 from tonics.pipeline.plans.eligible import Eligible
 from tonics.pipeline.plans.similar import Params, walk
 
-from .made_up import codes_of, make_eligible
+from .made_up import codes_of, make_eligible, offer
 
 
 def naive_walk(vectors: np.ndarray, skip: int) -> list[int]:
@@ -54,7 +54,7 @@ def spread_of(eligible: Eligible, rows: np.ndarray) -> float:
 
 def test_batches_are_of_neighbours() -> None:
     eligible, rows = around(), np.arange(1000)
-    made = similar.build(eligible, rows, 20, Params(skip=0), np.random.default_rng(0))
+    made = similar.build(eligible, offer(rows, 20), Params(skip=0), np.random.default_rng(0))
     assert len(made) == 50
     assert spread_of(eligible, made.rows) > 0.9
     assert spread_of(eligible, np.random.default_rng(0).permutation(1000).reshape(-1, 20)) < 0.4
@@ -66,7 +66,10 @@ def test_no_step_goes_to_one_of_the_nearest_of_all_pairs() -> None:
     steps = {}
     for skip in (0, 60):
         made = similar.build(
-            eligible, np.arange(1000), 20, Params(skip=skip, window=50), np.random.default_rng(0)
+            eligible,
+            offer(np.arange(1000), 20),
+            Params(skip=skip, window=50),
+            np.random.default_rng(0),
         )
         path = made.rows.ravel()[:600]  # later on only the nearest may be unused
         order = np.argsort(-(vectors[path[:-1]] @ vectors.T), axis=1, kind="stable")
@@ -80,7 +83,9 @@ def test_a_window_passes_over_its_share() -> None:
     # A window of 250 of 1,000 pairs skips 15 of the 60: those are the same neighbours.
     eligible = around()
     rows = np.random.default_rng(1).permutation(1000)[:250]
-    made = similar.build(eligible, rows, 10, Params(skip=60, window=25), np.random.default_rng(0))
+    made = similar.build(
+        eligible, offer(rows, 10), Params(skip=60, window=25), np.random.default_rng(0)
+    )
     path = made.rows.ravel()[:100]
     vectors = eligible.vectors["text"].codes.astype(np.int64)
     order = np.argsort(-(vectors[path[:-1]] @ vectors[rows].T), axis=1, kind="stable")
@@ -93,11 +98,11 @@ def test_windows_bound_what_is_compared(monkeypatch: pytest.MonkeyPatch) -> None
     real = walk
     monkeypatch.setattr(similar, "walk", lambda v, skip: seen.append(len(v)) or real(v, skip))
     rng = np.random.default_rng(0)
-    similar.build(around(), np.arange(1000), 20, Params(window=3), rng)
+    similar.build(around(), offer(np.arange(1000), 20), Params(window=3), rng)
     assert sum(seen) == 1000
     assert max(seen) <= 60
     assert max(seen) - min(seen) <= 1
     seen.clear()
     monkeypatch.setattr(similar, "_MOST", 30)
-    similar.build(around(), np.arange(1000), 20, Params(window=3), rng)
+    similar.build(around(), offer(np.arange(1000), 20), Params(window=3), rng)
     assert max(seen) <= 30
