@@ -13,7 +13,7 @@ from .engines.machine import check_device
 from .forecast import Forecast, Hands, forecast
 from .graph import with_inputs
 from .part import Part
-from .plans.report import LEGEND, format_quality
+from .plans.quality.report import LEGEND, format_quality
 from .progress import Progress
 from .report import Report
 from .results import results_table

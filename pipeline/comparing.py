@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..train.plan import Plan
-from .plans.overlap import overlap
+from .plans.quality.overlap import overlap
 from .tables import format_table
 
 _FIGURES = (
@@ -25,7 +25,7 @@ def compare_plans(a: tuple[str, Plan], b: tuple[str, Plan]) -> dict[str, Any]:
         ``a``, ``b`` (name, plan_id); ``identical`` (the same plan_id); ``settings`` that differ;
         ``inputs`` (for each: whether both were built from the same; null where one has none);
         ``figures`` (of each plan, of the random plan beside it, and the difference);
-        ``pairs`` (eligible in a, in b, in both); ``overlap`` (shares, see ``plans.overlap``; of a
+        ``pairs`` (eligible in a, in b, in both); ``overlap`` (shares, see ``quality.overlap``; of a
         in b and of b in a).
     """
     (name_a, plan_a), (name_b, plan_b) = a, b

@@ -16,8 +16,8 @@ from .config import CONFIG_NAME, IMPORTED
 from .dataset import Dataset
 from .graph import stages_of, with_inputs
 from .lock import lock_file, locked
-from .plans import table
-from .plans.listed import read_batches
+from .plans.exchange import table
+from .plans.exchange.listed import read_batches
 from .show import open_plan
 from .stage import Stage
 from .stages.imported_plan import ImportedPlanStage

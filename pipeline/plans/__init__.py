@@ -1,8 +1,11 @@
 """Plan builders: which pairs share a batch. One file each, one signature, one row in ``BUILDERS``.
 
+builder.py     what a builder is: it puts the rows of a pass into groups
 eligible.py    which pairs a plan may use, and what must not meet in a batch
 similarity.py  how alike pairs are, in whole numbers: the same on every machine
 split.py       rows -> blocks of like rows, balanced in size
+loading.py     all of these, read from a dataset
+pooled.py      one vector an image
 nodes.py       rows by object, and up the tree
 fill.py        rows in some order -> batches of exactly B without conflicts, and what is left
 deal.py        groups of pairs -> batches without conflicts
@@ -17,16 +20,8 @@ pools.py       batches of every object, for a trainer that decides which to draw
 
 curricula.py   phases as the user writes them, and ready-made ones
 epochs.py      epochs and passes -> all batches of a plan, and its remainder
-table.py       batches as a parquet table, written for others
-listed.py      batches as others list them in such a table, read
-imported.py    listed batches -> those of a plan, by the same rules
-quality.py     what a plan is like beside random batches: all of ``quality.json``
-alike.py       cosines within batches
-counts.py      how often pairs are seen, how many objects meet, how deep they lie
-measured.py    averages of these over phases
-verdict.py     warnings, and the measurements they come from
-report.py      quality.json as tables
-overlap.py     what two plans have in common
+quality/       what a plan is like beside a random one
+exchange/      plans of others, and for others
 """
 
 from __future__ import annotations

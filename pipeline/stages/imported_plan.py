@@ -20,9 +20,9 @@ from .. import config as configs
 from ..config import IMPORTED
 from ..plans.curricula import Stretch, check_world
 from ..plans.eligible import Eligible
-from ..plans.imported import IMPORT_VERSION, Placed, place_batches
-from ..plans.listed import Listed, read_batches
-from ..plans.table import read_about, write_batches
+from ..plans.exchange.imported import IMPORT_VERSION, Placed, place_batches
+from ..plans.exchange.listed import Listed, read_batches
+from ..plans.exchange.table import read_about, write_batches
 from ..stage import Made, Reject, Shard, manifest_file, shard_manifests
 from .plan import PlanStage
 

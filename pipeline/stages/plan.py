@@ -18,13 +18,13 @@ from ...features import FeatureStore
 from ...train.plan_files import PLAN_VERSION, Batches, write_plan
 from .. import config as configs
 from ..plans import pools
-from ..plans.counts import group_nodes
 from ..plans.curricula import Stretch, stretches
 from ..plans.eligible import Eligible, Objects, none_eligible
 from ..plans.epochs import ASSEMBLY_VERSION, build_batches, require_images
 from ..plans.loading import load_eligible
 from ..plans.pooled import pooled_images
-from ..plans.quality import coverage, measure_quality
+from ..plans.quality.counts import group_nodes
+from ..plans.quality.measure import coverage, measure_quality
 from ..stage import Estimate, Made, Reject, Shard, Stage, require_done
 from ..staleness import status_of
 from ..vectors import Vectors

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from tonics.pipeline.comparing import compare_plans, format_comparison
-from tonics.pipeline.plans.overlap import overlap
+from tonics.pipeline.plans.quality.overlap import overlap
 from tonics.train.plan import Plan
 from tonics.train.plan_files import Batches, write_plan
 

@@ -13,7 +13,7 @@ from tonics.pipeline.config import Phase
 from tonics.pipeline.plans import concepts
 from tonics.pipeline.plans.concepts import Params, share_out, spread
 from tonics.pipeline.plans.eligible import Eligible, Objects
-from tonics.pipeline.plans.quality import coverage
+from tonics.pipeline.plans.quality.measure import coverage
 
 from .made_up import build_phase, make_eligible, offer, rows_of
 

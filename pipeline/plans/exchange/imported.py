@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...errors import InputError, first_ten
-from ...train.plan_files import REMAINDER_SCHEMA, Batches
-from ..stage import Reject
-from .eligible import Eligible
+from ....errors import InputError, first_ten
+from ....train.plan_files import REMAINDER_SCHEMA, Batches
+from ...stage import Reject
+from ..eligible import Eligible
 from .listed import Listed
 
 # Raised when the same table would give another plan.

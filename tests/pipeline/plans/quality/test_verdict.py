@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tonics.pipeline.plans.verdict import is_inert, is_pure, judge
+from tonics.pipeline.plans.quality.verdict import is_inert, is_pure, judge
 
 # (mean, top1) measured at B = 128 beside random batches with .077 and .481.
 RANDOM = {"mean": 0.077, "top1": 0.481, "seen_never": 0}

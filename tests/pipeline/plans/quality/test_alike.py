@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tonics.pipeline.plans import alike
-from tonics.pipeline.plans.alike import compare_within, spread
+from tonics.pipeline.plans.quality.alike import compare_within, spread
 
 
 def plain(vectors: np.ndarray, groups: int, near: float) -> list[float]:

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...artifact import atomic_file
-from ...errors import InputError
+from ....artifact import atomic_file
+from ....errors import InputError
 
 SCHEMA = pa.schema(
     [

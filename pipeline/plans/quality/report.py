@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ...train.plan import Plan
-from ..tables import format_table
+from ....train.plan import Plan
+from ...tables import format_table
 from .counts import NO_OBJECT
-from .quality import VERSION
+from .measure import VERSION
 
 LEGEND = """\
 Cosines within a batch, of captions and of pooled images: top1 to the nearest other, mean of all.

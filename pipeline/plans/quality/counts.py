@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...train.plan_files import Batches
-from .eligible import Objects
+from ....train.plan_files import Batches
+from ..eligible import Objects
 
 NO_OBJECT = "none"
 _BATCHES = 1024  # looked at at once

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ...errors import InputError, first_ten
-from ...train.plan_files import Batches
+from ....errors import InputError, first_ten
+from ....train.plan_files import Batches
+from ..eligible import Eligible
+from ..similarity import SCALE
 from .alike import Alike, Read, compare_within, spread, unit
 from .counts import depths, group_nodes, objects_met, reasons, seen
-from .eligible import Eligible
-from .similarity import SCALE
 
 _IMAGE_PRODUCTS = 1 << 26
 _IMAGES = 4096  # whose regions are read

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...artifact import hash_bytes, hash_json, hash_rows
-from ...errors import InputError, first_ten
+from ....artifact import hash_bytes, hash_json, hash_rows
+from ....errors import InputError, first_ten
 from . import table
 from .table import EPOCH, SCHEMA, batches_table, open_table
 

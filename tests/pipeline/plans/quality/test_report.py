@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from tonics.artifact import read_json, write_json
-from tonics.pipeline.plans.report import about, format_quality
+from tonics.pipeline.plans.quality.report import about, format_quality
 from tonics.train.plan import Plan
 
 Run = Callable[..., SimpleNamespace]

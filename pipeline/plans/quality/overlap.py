@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...train.plan import Plan
+from ....train.plan import Plan
 
 _PAIRINGS = 1 << 16
 _BLOCK = 1 << 16  # batches fingerprinted at once

@@ -43,14 +43,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ...errors import InputError
-from ...train.plan_files import REMAINDER_SCHEMA, Batches
-from .. import config as configs
+from ....errors import InputError
+from ....train.plan_files import REMAINDER_SCHEMA, Batches
+from ... import config as configs
+from ..curricula import stretches
+from ..eligible import Eligible
+from ..epochs import build_batches
 from .alike import Read
 from .counts import reasons
-from .curricula import stretches
-from .eligible import Eligible
-from .epochs import build_batches
 from .measured import Measured, Source
 from .verdict import judge
 
