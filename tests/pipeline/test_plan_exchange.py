@@ -17,7 +17,7 @@ import pytest
 
 from tonics import __version__
 from tonics.pipeline.dataset import Dataset
-from tonics.pipeline.plans import table
+from tonics.pipeline.plans.exchange import table
 from tonics.train.plan import Plan
 from tonics.train.plan_files import plan_id_of
 

@@ -15,9 +15,9 @@ from tonics.errors import InputError
 from tonics.features import FeatureStore
 from tonics.ontology import Ontology
 from tonics.pipeline.dataset import Dataset
-from tonics.pipeline.plans import measured, quality
 from tonics.pipeline.plans.eligible import Eligible, Objects
 from tonics.pipeline.plans.pooled import pooled_images
+from tonics.pipeline.plans.quality import measured, quality
 from tonics.pipeline.plans.quality.measure import measure_quality
 from tonics.pipeline.plans.similarity import Codes
 from tonics.pipeline.vectors import Vectors

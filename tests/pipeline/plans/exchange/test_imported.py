@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tonics.errors import InputError
-from tonics.pipeline.plans import imported, table
 from tonics.pipeline.plans.eligible import Eligible
+from tonics.pipeline.plans.exchange import imported, table
 from tonics.pipeline.plans.exchange.imported import Placed, place_batches
 from tonics.pipeline.plans.exchange.listed import Listed, read_batches
 from tonics.pipeline.plans.exchange.table import write_batches

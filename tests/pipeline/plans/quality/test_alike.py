@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tonics.pipeline.plans import alike
+from tonics.pipeline.plans.quality import alike
 from tonics.pipeline.plans.quality.alike import compare_within, spread
 
 
