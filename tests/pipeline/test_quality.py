@@ -17,7 +17,7 @@ from tonics.ontology import Ontology
 from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.plans.eligible import Eligible, Objects
 from tonics.pipeline.plans.pooled import pooled_images
-from tonics.pipeline.plans.quality import measured, quality
+from tonics.pipeline.plans.quality import measure, measured
 from tonics.pipeline.plans.quality.measure import measure_quality
 from tonics.pipeline.plans.similarity import Codes
 from tonics.pipeline.vectors import Vectors
@@ -96,7 +96,7 @@ def test_each_phase_has_its_own_figures_and_the_whole_weighs_them_by_batches() -
 def test_a_sample_of_batches_weighs_phases_as_all_batches_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(quality, "_PRODUCTS", 4 * 4)  # four batches of two
+    monkeypatch.setattr(measure, "_PRODUCTS", 4 * 4)  # four batches of two
     rows = [[10, 12]] * 30 + [[10, 14]] * 10
     found = measure_quality(eligible(), batches(*rows, phase=[0] * 30 + [1] * 10), vectors)
     assert found["batches_measured"] == 5  # three of four, and never fewer than two of a phase
@@ -168,7 +168,7 @@ def test_a_random_plan_of_fewer_epochs_does_not_say_how_often_pairs_are_seen(
 ) -> None:
     plan = batches([10, 12], [14, 16], epoch=np.array([0, 1], np.int32))
     assert measure_quality(eligible(), plan, vectors)["random"]["seen_more"] == 8
-    monkeypatch.setattr(quality, "_RANDOM_PAIRS", 8)
+    monkeypatch.setattr(measure, "_RANDOM_PAIRS", 8)
     random = measure_quality(eligible(), plan, vectors)["random"]
     assert random["epochs"] == 1
     assert "seen_more" not in random
