@@ -167,3 +167,38 @@ def test_fewer_images_than_a_batch_are_refused_with_the_numbers(phase: Phase) ->
     message = r"15 images \(30 pairs\) are eligible, expected at least .*16"
     with pytest.raises(InputError, match=message):
         build_phase(make_eligible([2] * 15, 10**9), phase, 16)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    mix=st.sampled_from(
+        [
+            ("communities",),
+            ("similar",),
+            ("communities", "random"),
+            ("ontology", "similar", "kmeans"),
+        ]
+    ),
+    passes=st.integers(0, 3),
+    rotation=st.integers(0, 2),
+    shape=st.lists(st.integers(1, 4), min_size=40, max_size=70),
+    kinds=st.integers(60, 400),
+    seed=st.integers(0, 99),
+)
+def test_whatever_passes_mix_and_rotation_no_pair_is_lost_or_comes_twice(
+    mix: tuple[str, ...], passes: int, rotation: int, shape: list[int], kinds: int, seed: int
+) -> None:
+    eligible = make_eligible(shape, kinds, seed)
+    parts = {name: 1 / len(mix) for name in mix}
+    phase = Phase(mix=parts, rotation=rotation)
+    batches, remainder = build_phase(eligible, phase, 8, epochs=3, passes=passes, seed=seed)
+    number = np.arange(len(eligible)) - np.searchsorted(eligible.image, eligible.image)
+    for epoch in range(3):
+        pairs = batches.pairs[batches.epoch == epoch]
+        left = remainder.filter(np.asarray(remainder["epoch"]) == epoch)["pair"].to_numpy()
+        everything = np.concatenate([pairs.ravel(), left])
+        assert len(set(everything)) == len(everything)
+        wanted = np.bincount(eligible.image, number < passes if passes else None).sum()
+        assert len(everything) == wanted  # so many captions an image as there are passes
+        for batch in np.searchsorted(eligible.pair, pairs):
+            assert len(set(eligible.image[batch])) == len(set(eligible.caption[batch])) == 8
