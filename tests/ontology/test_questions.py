@@ -202,10 +202,12 @@ def test_an_interrupt_stops_the_query(database):
     presser = threading.Thread(target=press_ctrl_c, args=[threading.main_thread().ident, stopped])
     with Session(database) as session:
         presser.start()
-        with pytest.raises(KeyboardInterrupt), session.ask(slow) as answer:
-            list(answer)
-        stopped.set()
-        presser.join()
+        try:
+            with pytest.raises(KeyboardInterrupt), session.ask(slow) as answer:
+                list(answer)
+        finally:
+            stopped.set()
+            presser.join()
         with session.ask("SELECT 1 AS one") as answer:
             assert next(iter(answer)).num_rows == 1
 
