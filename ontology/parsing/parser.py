@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import importlib.util
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,22 +91,28 @@ def _check_components(name: str, nlp: Language) -> None:
 
 
 def _parser_meta(name: str, folder: Path) -> dict[str, Any]:
-    """Read a pipeline's meta.json without loading its weights, where spaCy lets us."""
-    from spacy import util
-
-    try:
-        return dict(util.get_model_meta(folder))
-    except (OSError, ValueError):
-        return dict(_load(name).meta)
+    """Read a pipeline's meta.json, without spaCy and its weights where it is whole."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if all(meta.get(key) for key in ("lang", "name", "version")):
+            return dict(meta)
+    return dict(_load(name).meta)
 
 
 def _folder(name: str) -> Path:
-    """Find the folder that holds a pipeline; one that is no pipeline is found out elsewhere."""
-    from spacy import util
+    """Find the folder that holds a pipeline; one that is no pipeline is found out elsewhere.
 
-    if not util.is_package(name):
+    Neither spaCy nor the package is imported: with torch behind it that takes two seconds, which
+    every look at a dataset would pay.
+    """
+    try:
+        importlib.metadata.distribution(name)
+        spec = importlib.util.find_spec(name)
+    except (importlib.metadata.PackageNotFoundError, ImportError, ValueError):
         return Path(name)
-    package = Path(util.get_package_path(name))
+    if spec is None or spec.origin is None:
+        return Path(name)
+    package = Path(spec.origin).parent
     return next(_data_folders(package), package)
 
 

