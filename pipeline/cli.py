@@ -9,18 +9,16 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from .. import __version__
-from ..errors import InputError, TonicsError
+from ..errors import TonicsError
 from .asking import Format
 from .features_cli import features_app
+from .options import AsJson, Quiet, open_dataset
 from .plans_cli import plans_app
-
-if TYPE_CHECKING:
-    from .dataset import Dataset
 
 app = typer.Typer(
     name="tonics",
@@ -46,8 +44,6 @@ Workers = Annotated[
     int,
     typer.Option("--workers", "-w", min=0, help="Processes; 0: as in tonics.toml, or a core each."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -217,7 +213,7 @@ def run(
     from .build import bring_up, print_forecast
     from .graph import choose, stages_of, with_inputs
 
-    dataset = _open(context)
+    dataset = open_dataset(context)
     stages = stages_of(dataset)
     anew = choose(stages, rebuild) if rebuild else []
     chosen = with_inputs(stages, [*choose(stages, stage or []), *anew])
@@ -261,7 +257,7 @@ def _stage_command(kind: str, text: str, example: str) -> None:
         from .build import bring_up, make_parts, require_inputs
         from .graph import choose, stages_of
 
-        stages = stages_of(_open(context))
+        stages = stages_of(open_dataset(context))
         keys = [f"{kind}/{name}" for name in names or []] or [kind]
         extra = [k for k in stages if kind == "eval" and k.startswith("queries/")]
         require_inputs(stages, choose(stages, keys), extra)
@@ -307,7 +303,7 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
     from .status import dataset_status
     from .tables import format_json, format_table
 
-    rows = dataset_status(_open(context))
+    rows = dataset_status(open_dataset(context))
     if as_json:
         typer.echo(format_json(rows))
         return
@@ -327,7 +323,7 @@ def verify(context: typer.Context) -> None:
     from .graph import stages_of
     from .verify import verify_dataset
 
-    stages = stages_of(_open(context))
+    stages = stages_of(open_dataset(context))
     verified = verify_dataset(list(stages.values()))
     for problem in verified.problems:
         typer.echo(problem)
@@ -354,7 +350,7 @@ def clean(
     """
     from .clean import clean_dataset
 
-    for line in clean_dataset(_open(context), unnamed=unnamed):
+    for line in clean_dataset(open_dataset(context), unnamed=unnamed):
         typer.echo(line)
 
 
@@ -400,7 +396,7 @@ def sql(
     """
     from .asking.command import Wanted, ask, print_history
 
-    dataset = _open(context)
+    dataset = open_dataset(context)
     if history:
         print_history(dataset)
         return
@@ -424,7 +420,7 @@ def show_object(
     from .asking.opening import open_ontology
     from .tables import format_json
 
-    with open_ontology(_open(context)) as ontology:
+    with open_ontology(open_dataset(context)) as ontology:
         found = describe_object(ontology, word)
         min_images = int(ontology.meta["min_images"])
     typer.echo(format_json(found) if as_json else format_object(found, min_images))
@@ -444,7 +440,7 @@ def show_batch(
     from . import show
     from .tables import format_json
 
-    dataset = _open(context)
+    dataset = open_dataset(context)
     if as_json:
         typer.echo(format_json(show.describe_batch(dataset, plan, number)))
     else:
@@ -462,7 +458,7 @@ def show_image(
     """
     from . import show
 
-    typer.echo(show.show_image(_open(context), image_id))
+    typer.echo(show.show_image(open_dataset(context), image_id))
 
 
 @show_app.command("rejected")
@@ -478,17 +474,8 @@ def show_rejected(
     from . import show
     from .tables import format_json, format_table, rows_as_dicts
 
-    columns, rows = show.rejected_rows(_open(context), stage)
+    columns, rows = show.rejected_rows(open_dataset(context), stage)
     if as_json:
         typer.echo(format_json(rows_as_dicts(columns, rows)))
     else:
         typer.echo(format_table(columns, rows) if rows else "nothing was rejected")
-
-
-def _open(context: typer.Context) -> Dataset:
-    from .dataset import Dataset
-
-    folder = context.obj
-    if not folder.is_dir():
-        raise InputError(folder, "no such folder", do="make one with 'tonics init'")
-    return Dataset.open(folder)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import InputError, TooManyRejects
-
-if TYPE_CHECKING:
-    from .dataset import Dataset
+from .options import Quiet, open_dataset
 
 features_app = typer.Typer(
     no_args_is_help=True,
@@ -32,7 +30,6 @@ class Rule(StrEnum):
 _RULES = {"id": "image id", "stem": "file stem", "number": "number"}
 
 Name = Annotated[str, typer.Argument(help="Name of the feature set in tonics.toml.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 @features_app.command("import")
@@ -97,7 +94,7 @@ def import_(
         rules=RULES if ids is Rule.auto else (_RULES[ids.value],),
     )
     stage = survey_files(
-        _open(context),
+        open_dataset(context),
         name,
         wanted,
         append=append,
@@ -136,7 +133,7 @@ def export(
     from .tables import size_text
 
     done = export_features(
-        _open(context), name, folder, ids=ids, geometry=geometry, replace_all=replace
+        open_dataset(context), name, folder, ids=ids, geometry=geometry, replace_all=replace
     )
     typer.echo(f"wrote {folder}: {done.images:,} images, {size_text(done.bytes)}")
 
@@ -154,14 +151,5 @@ def migrate(
     """
     from .migrate import migrate_features
 
-    for line in migrate_features(_open(context), names or []):
+    for line in migrate_features(open_dataset(context), names or []):
         typer.echo(line)
-
-
-def _open(context: typer.Context) -> Dataset:
-    from .dataset import Dataset
-
-    folder = context.obj
-    if not folder.is_dir():
-        raise InputError(folder, "no such folder", do="make one with 'tonics init'")
-    return Dataset.open(folder)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ..errors import InputError
-
-if TYPE_CHECKING:
-    from .dataset import Dataset
+from .options import AsJson, Quiet, open_dataset, print_rows
 
 plans_app = typer.Typer(
     no_args_is_help=True,
     help="Look at the plans of a dataset, compare, export and import them.\n\n"
     "Example: tonics -C my-dataset plans list",
 )
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 @plans_app.command("list")
@@ -27,13 +23,8 @@ def plans_list(context: typer.Context, as_json: AsJson = False) -> None:
     Example: tonics -C my-dataset plans list
     """
     from .results import PLANS_LEGEND, plans_rows
-    from .tables import format_json, format_table, rows_as_dicts
 
-    columns, rows = plans_rows(_open(context))
-    if as_json:
-        typer.echo(format_json(rows_as_dicts(columns, rows)))
-    else:
-        typer.echo(format_table(columns, rows) + "\n\n" + PLANS_LEGEND)
+    print_rows(*plans_rows(open_dataset(context)), as_json, PLANS_LEGEND)
 
 
 @plans_app.command("compare")
@@ -51,7 +42,7 @@ def plans_compare(
     from .show import open_plan
     from .tables import format_json
 
-    dataset = _open(context)
+    dataset = open_dataset(context)
     found = compare_plans(*((name, open_plan(dataset, name)) for name in (a, b)))
     typer.echo(format_json(found) if as_json else format_comparison(found))
 
@@ -75,7 +66,7 @@ def plans_export(
     from .plan_exchange import export_plan
     from .tables import size_text
 
-    done = export_plan(_open(context), name, file, force=force, epochs=epochs)
+    done = export_plan(open_dataset(context), name, file, force=force, epochs=epochs)
     size = size_text(done.bytes)
     typer.echo(f"wrote {file}: {done.batches:,} batches, {done.rows:,} rows, {size}")
 
@@ -95,7 +86,7 @@ def plans_import(
         bool, typer.Option("--replace", help="Forget what was imported before.")
     ] = False,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make a plan of batches that somebody else decided; the file may be deleted afterwards.
 
@@ -110,7 +101,7 @@ def plans_import(
     from .plan_exchange import import_batches
 
     stage = import_batches(
-        _open(context), name, file, drop_conflicts=drop_conflicts, replace_all=replace
+        open_dataset(context), name, file, drop_conflicts=drop_conflicts, replace_all=replace
     )
     bring_up(
         [stage],
@@ -121,12 +112,3 @@ def plans_import(
         quiet=quiet,
         tables=True,
     )
-
-
-def _open(context: typer.Context) -> Dataset:
-    from .dataset import Dataset
-
-    folder = context.obj
-    if not folder.is_dir():
-        raise InputError(folder, "no such folder", do="make one with 'tonics init'")
-    return Dataset.open(folder)
