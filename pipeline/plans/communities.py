@@ -18,7 +18,7 @@ what is near a caption would be out of reach.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -28,7 +28,7 @@ from .builder import NO_ROWS, Builder, Groups, Offered, join_groups, make_groups
 from .deal import dealable
 from .eligible import Eligible, Objects, count_before
 from .nodes import Named, Pools, deepest_shared, draw_objects, find_top
-from .similarity import rank, seeds_at_once
+from .similarity import Kind, kinds_of, rank, seeds_at_once
 from .split import split
 
 BLOCK = 8192  # pairs compared with each other, at most
@@ -49,7 +49,7 @@ class Params(Section):
     reach: Annotated[int, Field(gt=0)] = 130  # the last rank looked at
     objects: bool = True  # groups of pairs that share an object
     under: str = ""  # only objects at or below this one: animal.n.01, or animal
-    similarity: Literal["text", "image", "both"] = "text"
+    similarity: Kind = "text"
 
     @model_validator(mode="after")
     def _in_order(self) -> Params:
@@ -74,7 +74,7 @@ def group_size(params: Params, batch_size: int) -> int:
 
 def needs(params: Params) -> frozenset[str]:
     """What must be loaded."""
-    kinds = ("text", "image") if params.similarity == "both" else (params.similarity,)
+    kinds = kinds_of(params.similarity)
     return frozenset((*kinds, "objects") if params.objects else kinds)
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from ...artifact import hash_rows
 from ...errors import ConfigError, InputError
 from ...features import FeatureStore
-from .similarity import Codes, Similarity
+from .similarity import Codes, Kind, Similarity, kinds_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,8 @@ class Objects:
 
     def mentions(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The deepest objects of rows, row by row: (m,) places in ``rows``, (m,) int32 objects."""
-        counts = np.diff(self.starts)[rows]
-        first = np.repeat(self.starts[rows] - (np.cumsum(counts) - counts), counts)
-        places = np.repeat(np.arange(len(rows)), counts)
-        return places, self.members[first + np.arange(counts.sum())]
+        places, at = runs(self.starts[rows], np.diff(self.starts)[rows])
+        return places, self.members[at]
 
     def find(self, where: str, name: str) -> int:
         """The number of an object, by its synset or the word of one.
@@ -117,9 +115,9 @@ class Eligible:
         """How many different images there are."""
         return count_distinct(self.image)
 
-    def similarity(self, kind: str) -> Similarity:
+    def similarity(self, kind: Kind) -> Similarity:
         """How alike rows are by ``text``, ``image``, or ``both``."""
-        kinds = ("text", "image") if kind == "both" else (kind,)
+        kinds = kinds_of(kind)
         assert set(kinds) <= set(self.vectors), f"no {kind} vectors were loaded"
         return Similarity(tuple(self.vectors[k] for k in kinds))
 
@@ -192,6 +190,16 @@ def none_eligible(pairs: pa.Table, split: str, stored: str = "") -> InputError:
 def _groups(values: pa.Array) -> np.ndarray:
     """Number equal values alike, in order of first appearance."""
     return values.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def runs(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Spell out runs of numbers: of which run each is, and the numbers themselves.
+
+    >>> [x.tolist() for x in runs(np.array([7, 0, 4]), np.array([2, 0, 1]))]
+    [[0, 0, 2], [7, 8, 4]]
+    """
+    first = np.repeat(starts - (np.cumsum(counts) - counts), counts)
+    return np.repeat(np.arange(len(starts)), counts), first + np.arange(counts.sum())
 
 
 def count_distinct(values: np.ndarray) -> int:

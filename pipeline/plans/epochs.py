@@ -32,16 +32,16 @@ class Epoch:
     """The batches of an epoch, and the rows it does not use.
 
     Attributes:
-        passes: for every pass what each builder of the phase dealt. orders: for every pass the
-            order its batches come in. left: rows.
+        passes: for every pass what each builder of the phase dealt. orders: for every pass of a mix
+            the order its batches come in; None: as they were dealt. left: rows.
     """
 
     passes: list[list[Dealt]]
-    orders: list[np.ndarray]
+    orders: list[np.ndarray] | None
     left: np.ndarray
 
     def __len__(self) -> int:
-        return sum(map(len, self.orders))
+        return sum(len(dealt.rows) for dealt in self.dealt)
 
     @property
     def dealt(self) -> list[Dealt]:
@@ -50,6 +50,8 @@ class Epoch:
 
     def batches(self, eligible: Eligible, epoch: int, phase: int) -> list[Batches]:
         """The batches of each pass, in training order."""
+        if self.orders is None:
+            return [_batches(eligible, dealt, epoch, phase) for dealt in self.dealt]
         return [
             Batches.join([_batches(eligible, dealt, epoch, phase) for dealt in parts]).take(order)
             for parts, order in zip(self.passes, self.orders, strict=True)
@@ -239,7 +241,7 @@ def deal_epoch(eligible: Eligible, plan: Plan, grouped: Sequence[Grouped], epoch
             passes[-1].append(dealt)
             waiting[i] = dealt.undealt
     counts = [sum(len(dealt.rows) for dealt in parts) for parts in passes]
-    orders = [np.arange(n) if len(grouped) == 1 else rng.permutation(n) for n in counts]
+    orders = [rng.permutation(n) for n in counts] if len(grouped) > 1 else None
     unused = [part.left for part in grouped]
     unused += [groups.rows.reshape(-1) for groups in waiting.values()]
     return Epoch(passes=passes, orders=orders, left=np.concatenate(unused))

@@ -10,7 +10,7 @@ does not promise. What clusters leave is batched together.
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -20,7 +20,7 @@ from ..config import Section
 from .builder import Builder, Groups, Offered, join_groups, make_groups
 from .eligible import Eligible
 from .fill import fill
-from .similarity import Similarity, whole
+from .similarity import Kind, Similarity, kinds_of, whole
 
 _BATCHES = 20  # in a cluster, where the number of clusters is not given
 _SAMPLE = 256  # rows a centre is found from, at most
@@ -34,12 +34,12 @@ class Params(Section):
     """How many clusters a pass is cut into, and by what."""
 
     clusters: Annotated[int, Field(ge=0)] = 0  # 0 = one for every 20 batches of an epoch
-    similarity: Literal["text", "image", "both"] = "text"
+    similarity: Kind = "text"
 
 
 def needs(params: Params) -> frozenset[str]:
     """What must be loaded."""
-    return frozenset(("text", "image") if params.similarity == "both" else (params.similarity,))
+    return frozenset(kinds_of(params.similarity))
 
 
 def build(eligible: Eligible, offered: Offered, params: Params, rng: np.random.Generator) -> Groups:

@@ -8,7 +8,7 @@ grows with the pairs.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -17,7 +17,7 @@ from ..config import Section
 from .builder import Builder, Groups, Offered, make_groups
 from .eligible import Eligible
 from .fill import fill
-from .similarity import SCALE, nearest, seeds_at_once
+from .similarity import SCALE, Kind, kinds_of, nearest, seeds_at_once
 
 _MOST = 16_384  # pairs in a window, however many batches: 1 GB of products
 _USED, _SKIPPED = -16 * SCALE * SCALE, -4 * SCALE * SCALE  # below any product
@@ -30,14 +30,14 @@ class Params(Section):
     that share of the nearest.
     """
 
-    similarity: Literal["text", "image", "both"] = "text"
+    similarity: Kind = "text"
     skip: Annotated[int, Field(ge=0)] = 30  # the nearest that are passed over
     window: Annotated[int, Field(ge=1)] = 15  # batches in a window
 
 
 def needs(params: Params) -> frozenset[str]:
     """What must be loaded."""
-    return frozenset(("text", "image") if params.similarity == "both" else (params.similarity,))
+    return frozenset(kinds_of(params.similarity))
 
 
 def build(eligible: Eligible, offered: Offered, params: Params, rng: np.random.Generator) -> Groups:

@@ -11,15 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from ...errors import InputError, first_ten
 
+Kind = Literal["text", "image", "both"]
 SCALE = 4000
 MOST_NUMBERS = 4096  # of a kind: (4000 + sqrt(4096) / 2 + sqrt(2 * 4096) / 2) ** 2 < 2 ** 24
 _BLOCK = 512  # rows scaled at once: few enough for a processor's cache
 _MOST_RANKED = 1 << 22  # products held at once
+
+
+def kinds_of(similarity: Kind) -> tuple[str, ...]:
+    """The vectors that a similarity compares: ``text``, ``image``, or ``both`` of them."""
+    return ("text", "image") if similarity == "both" else (similarity,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,6 @@ import pyarrow as pa
 
 from ...errors import ConfigError, FormatError, InputError, TonicsError, plain
 from ...train.plan_files import Batches
-from .. import config as configs
 from ..config import IMPORTED
 from ..plans.curricula import Stretch, check_world
 from ..plans.eligible import Eligible
@@ -91,11 +90,10 @@ class ImportedPlanStage(PlanStage):
         Raises:
             ConfigError: naming the setting.
         """
-        where = f"{self.dataset.root / configs.CONFIG_NAME}: plans.{self.name}"
         if given := sorted(self.config.model_fields_set.intersection(_FIXED)):
             found = f"set, and the batches of {self.name!r} are imported as they are"
-            raise ConfigError(f"{where}.{given[0]}", found, do="take it out")
-        check_world(where, self.config)
+            raise ConfigError(f"{self.where}.{given[0]}", found, do="take it out")
+        check_world(self.where, self.config)
 
     def require_size(self, size: int, source: object) -> None:
         """Refuse batches of another size than the plan is to have.
@@ -104,9 +102,8 @@ class ImportedPlanStage(PlanStage):
             ConfigError: saying both.
         """
         if size != self.config.batch_size:
-            where = f"{self.dataset.root / configs.CONFIG_NAME}: plans.{self.name}.batch_size"
             found = f"value {self.config.batch_size}, and the batches of {source} hold {size} pairs"
-            raise ConfigError(where, found, do=f"set batch_size = {size}")
+            raise ConfigError(f"{self.where}.batch_size", found, do=f"set batch_size = {size}")
 
     def shards(self) -> list[Shard]:
         return [] if self.empty else super().shards()

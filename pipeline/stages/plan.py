@@ -48,11 +48,15 @@ class PlanStage(Stage):
         """The section ``[plans.NAME]``."""
         return self.dataset.config.plans[self.name]
 
+    @property
+    def where(self) -> str:
+        """The section, as messages name it."""
+        return f"{self.dataset.root / configs.CONFIG_NAME}: plans.{self.name}"
+
     @cached_property
     def phases(self) -> list[Stretch]:
         """The curriculum, checked."""
-        where = f"{self.dataset.root / configs.CONFIG_NAME}: plans.{self.name}"
-        return stretches(where, self.config)
+        return stretches(self.where, self.config)
 
     @cached_property
     def needs(self) -> frozenset[str]:
@@ -171,7 +175,7 @@ class PlanStage(Stage):
         try:
             return (*build_batches(eligible, self.config, self.phases), [])
         except ConfigError as error:  # of a builder that had to see the data first
-            where = f"{self.dataset.root / configs.CONFIG_NAME}: plans.{self.name}: {error.where}"
+            where = f"{self.where}: {error.where}"
             raise ConfigError(where, error.found, expected=error.expected, do=error.do) from error
 
     def merge(self, shards: Sequence[Any]) -> Made:

@@ -71,7 +71,6 @@ def measure_quality(
     random_share: Mapping[str, float] | None = None,
     images: Read | None = None,
     passes: int = 0,
-    names: Sequence[str] = (),
     by_image: Collection[str] = (),
 ) -> dict[str, Any]:
     """Measure a plan: what ``quality.json`` holds, see above.
@@ -81,7 +80,6 @@ def measure_quality(
             increasing, to (n, d) vectors; not asked where ``Eligible`` has them.
         random_share: by the name of each phase, in order: how much of it is random batches.
         passes: as the plan's settings have it, for the random plan.
-        names: of the nodes of ``batches``, where ``Eligible`` has no objects.
         by_image: phases that compare images alone, and are not judged by their captions.
     """
     shares = random_share or {f"phase {n}": 0.0 for n in range(int(batches.phase.max()) + 1)}
@@ -91,7 +89,7 @@ def measure_quality(
     plan = measured.figures()
     phases = [{"name": name, **measured.figures(n)} for n, name in enumerate(shares)]
     random = _random_figures(source, batches, passes)
-    synsets = eligible.objects.names if eligible.objects else names
+    synsets = eligible.objects.names if eligible.objects else []
     return {
         "version": VERSION,
         "batches_measured": len(measured.steps),

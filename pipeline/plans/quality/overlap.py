@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ....train.plan import Plan
+from ..eligible import runs
 
 _PAIRINGS = 1 << 16
 _BLOCK = 1 << 16  # batches fingerprinted at once
@@ -105,10 +106,8 @@ def _steps_of(
     rows: np.ndarray, step: np.ndarray, starts: np.ndarray, counts: np.ndarray, steps: int
 ) -> np.ndarray:
     """``i * steps + step`` for every batch that has the i-th of the rows."""
-    times = counts[rows]
-    first = starts[rows] - np.concatenate([[0], np.cumsum(times)[:-1]])
-    found = step[np.repeat(first, times) + np.arange(times.sum())]
-    return np.repeat(np.arange(len(rows)), times) * steps + found
+    which, at = runs(starts[rows], counts[rows])
+    return which * steps + step[at]
 
 
 def _fingerprints(batches: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ def _rows(quality: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     phases = quality["phases"]
     found = [("whole plan" if len(phases) > 1 else phases[0]["name"], quality["plan"])]
     if len(phases) > 1:
-        found += [(f"  {phase['name']}", phase) for phase in phases]
+        found += [(f"- {phase['name']}", phase) for phase in phases]
     return [*found, ("a random plan", quality["random"])]
 
 
@@ -51,7 +51,7 @@ def _likeness(quality: Mapping[str, Any]) -> str:
     if not shown:
         return ""
     rows = [
-        [_phase(name), *(_figure(key, figures.get(key)) for key, _ in shown)]
+        [name, *(_figure(key, figures.get(key)) for key, _ in shown)]
         for name, figures in _rows(quality)
     ]
     return format_table(["similarity", *(name for _, name in shown)], rows)
@@ -61,14 +61,10 @@ def _seen(quality: Mapping[str, Any]) -> str:
     columns = ["pairs", "epochs", "batches", "never", "once", "more", "placed", "left out"]
     keys = ("epochs", "batches", "seen_never", "seen_once", "seen_more", "placed")
     rows = [
-        [_phase(name), *(figures.get(key) for key in keys), _left(figures)]
+        [name, *(figures.get(key) for key in keys), _left(figures)]
         for name, figures in _rows(quality)
     ]
     return format_table(columns, rows)
-
-
-def _phase(name: str) -> str:
-    return name.replace("  ", "- ", 1) if name.startswith("  ") else name
 
 
 def _left(figures: Mapping[str, Any]) -> int | None:
