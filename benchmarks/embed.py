@@ -23,7 +23,7 @@ import numpy as np
 from captions import load_captions
 from measure import compare, median_cpu, print_heading, print_table, ratio
 
-from tonics.train.encoders import TextEncoder, load_text_encoder
+from tonics.train.model.encoders import TextEncoder, load_text_encoder
 
 BATCH = 64
 

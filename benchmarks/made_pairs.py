@@ -95,7 +95,7 @@ def _kept(file: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
 
 
 def _encode(captions: list[str]) -> np.ndarray:
-    from tonics.train.encoders import TextEncoder, load_text_encoder
+    from tonics.train.model.encoders import TextEncoder, load_text_encoder
 
     return TextEncoder(*load_text_encoder(ENCODER)).encode(captions).astype(np.float16)
 

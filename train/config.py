@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ..errors import ConfigError
+from .model.tokens import MAX_TOKENS
 from .plan import Plan
-from .tokens import MAX_TOKENS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

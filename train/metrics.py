@@ -14,7 +14,7 @@ import torch
 
 from ..artifact import atomic_file
 from ..errors import TonicsError, writing_to
-from .loss import in_batch_accuracy
+from .model.loss import in_batch_accuracy
 
 _FINE = 2**31  # no step has this number
 Item = TypeVar("Item")

@@ -34,10 +34,10 @@ from .checkpoint import (
     save_tensors,
 )
 from .config import TrainConfig
-from .encoders import encoder_fingerprint, load_text_encoder
-from .loss import info_nce
 from .metrics import Metrics
-from .model import DualEncoder, ModelConfig
+from .model.dual import DualEncoder, ModelConfig
+from .model.encoders import encoder_fingerprint, load_text_encoder
+from .model.loss import info_nce
 from .plan import Plan
 from .stream import Batch, CachedTexts, Texts, TokenisedTexts, stream
 

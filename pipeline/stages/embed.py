@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...artifact import Manifest, atomic_file, hash_rows
-from ...train.encoders import TextEncoder, encoder_fingerprint, load_text_encoder
+from ...train.model.encoders import TextEncoder, encoder_fingerprint, load_text_encoder
 from ..config import Embedding, Precision
 from ..engines.machine import device_of, torch_threads
 from ..stage import Estimate, Made, Shard, Stage, row_shards

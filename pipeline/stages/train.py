@@ -12,7 +12,7 @@ from ...artifact import Manifest
 from ...errors import ConfigError
 from ...features import FeatureStore
 from ...train.config import TrainConfig
-from ...train.encoders import encoder_fingerprint
+from ...train.model.encoders import encoder_fingerprint
 from ...train.plan import Plan
 from .. import config as configs
 from ..engines.machine import device_of, torch_threads, worker_count

@@ -27,13 +27,22 @@ def test_a_plan_is_read_without_torch(world):
 
 
 @pytest.mark.parametrize(
-    "name", ["checkpoint", "config", "encoders", "loss", "retrieval", "tokens", "trainer"]
+    "name",
+    [
+        "checkpoint",
+        "config",
+        "evaluation.retrieval",
+        "model.encoders",
+        "model.loss",
+        "model.tokens",
+        "trainer",
+    ],
 )
 def test_examples_in_docstrings(name):
     assert doctest.testmod(importlib.import_module(f"tonics.train.{name}")).failed == 0
 
 
 def test_encoders_do_not_import_transformers_until_one_is_loaded():
-    code = "import sys, tonics.train.encoders as _; print('transformers' in sys.modules)"
+    code = "import sys, tonics.train.model.encoders as _; print('transformers' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert shown.stdout == "False\n", shown.stderr

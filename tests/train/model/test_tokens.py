@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tonics.errors import InputError
-from tonics.train.encoders import load_text_encoder
-from tonics.train.tokens import Tokens, length_batches, tokenise
+from tonics.train.model.encoders import load_text_encoder
+from tonics.train.model.tokens import Tokens, length_batches, tokenise
 
 
 def pack(rows):

@@ -14,7 +14,7 @@ from tonics.features import FeatureStore
 from tonics.features.ahead import THREAD_NAME
 from tonics.features.ring import BufferPool
 from tonics.features.writer import write_index
-from tonics.train.encoders import load_text_encoder
+from tonics.train.model.encoders import load_text_encoder
 from tonics.train.stream import CachedTexts, ReadAhead, TokenisedTexts, stream
 
 PINNED = ("geometry", "cu_seqlens", "texts")  # the features lie in pinned memory from the start
@@ -105,7 +105,7 @@ def test_the_memory_of_batches_that_are_not_kept_is_used_again(world, monkeypatc
             super().__init__(*args, **options)
             pools.append(self)
 
-    monkeypatch.setattr("tonics.train.stream.BufferPool", Watched)
+    monkeypatch.setattr("tonics.train.stream.reading.BufferPool", Watched)
     places, buffers = [], []
     for batch in stream(world.plan, world.store, world.texts):
         places.append(batch.features.data_ptr())
@@ -169,7 +169,7 @@ def test_tokenised_texts(world, encoder_folder):
     for batch in stream(world.plan, world.store, texts):
         captions = world.plan.captions_of(batch.pairs)
         wanted = tokenizer(captions)["input_ids"]
-        cut = np.split(batch.texts.ids, batch.texts.cu_seqlens[1:-1])
+        cut = np.split(batch.texts.rows.numpy(), batch.texts.cu_seqlens[1:-1].numpy())
         assert [ids.tolist() for ids in cut] == wanted
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ...errors import InputError
 
 KS = (1, 5, 10)
 _CHUNK = 256  # images scored at once against all captions

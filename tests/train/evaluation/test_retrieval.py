@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tonics.errors import InputError
-from tonics.train.retrieval import ranks, recall
+from tonics.train.evaluation.retrieval import ranks, recall
 
 
 def naive_ranks(images, texts, owner):

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tonics.train.encoders import load_text_encoder
-from tonics.train.model import DualEncoder, ModelConfig, kept_regions, segment_mean
-from tonics.train.tokens import tokenise
+from tonics.train.model.dual import DualEncoder, ModelConfig, kept_regions, segment_mean
+from tonics.train.model.encoders import load_text_encoder
+from tonics.train.model.tokens import tokenise
 
 SMALL = {"feature_dim": 10, "text_dim": 7, "embedding_dim": 8, "hidden": 6}
 
@@ -144,7 +144,7 @@ def test_fine_tuned_captions_do_not_depend_on_their_neighbours(encoder_folder):
     net = DualEncoder(ModelConfig(**shapes), encoder).eval()
     captions = ["a dog", "a cat by the sofa", "the hat", "a boat by the tree 1 2 3"]
     tokens = tokenise(tokenizer, captions)
-    together = net.encode_texts(tokens)
+    together = net.encode_texts(tokens.packed())
     for k in range(4):
-        alone = net.encode_texts(tokens.take(np.array([k])))
+        alone = net.encode_texts(tokens.take(np.array([k])).packed())
         torch.testing.assert_close(alone[0], together[k], atol=1e-5, rtol=1e-5)

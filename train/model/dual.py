@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .encoders import mean_states
+from .packed import Packed
 from .tokens import Tokens
 
 GEOMETRY = 6  # x1, y1, x2, y2, width, height, as shares of the image
@@ -87,7 +88,7 @@ class DualEncoder(nn.Module):
         """
         return unit(self.image(features, geometry, cu_seqlens))
 
-    def encode_texts(self, texts: torch.Tensor | Tokens) -> torch.Tensor:
+    def encode_texts(self, texts: torch.Tensor | Packed) -> torch.Tensor:
         """Encode captions: (B, text_dim) vectors when frozen, tokens when fine-tuned.
 
         Returns:
@@ -100,7 +101,7 @@ class DualEncoder(nn.Module):
         features: torch.Tensor,
         geometry: torch.Tensor,
         cu_seqlens: torch.Tensor,
-        texts: torch.Tensor | Tokens,
+        texts: torch.Tensor | Packed,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode both sides of a batch."""
         return self.encode_images(features, geometry, cu_seqlens), self.encode_texts(texts)
@@ -144,8 +145,11 @@ class TextTower(nn.Module):
         self.project = Projection(config.text_dim, config.embedding_dim, config.dropout)
         self.mlp = ResidualMLP(config.embedding_dim, config.hidden, config.dropout)
 
-    def forward(self, texts: torch.Tensor | Tokens) -> torch.Tensor:
-        states = mean_states(self.encoder, texts) if isinstance(texts, Tokens) else texts
+    def forward(self, texts: torch.Tensor | Packed) -> torch.Tensor:
+        if isinstance(texts, Packed):
+            tokens = Tokens(ids=texts.rows.cpu().numpy(), cu_seqlens=texts.cu_seqlens.cpu().numpy())
+            texts = mean_states(self.encoder, tokens)
+        states = texts
         return self.mlp(self.project(states))
 
 

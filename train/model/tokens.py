@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
+from ...errors import InputError
+
+if TYPE_CHECKING:
+    from .packed import Packed
 
 MAX_TOKENS = 64
 _BLOCK = 8192  # captions handed to the tokenizer at once: bounds its memory
@@ -41,6 +44,18 @@ class Tokens:
         cu_seqlens = np.concatenate([[0], np.cumsum(lengths)])
         shift = np.repeat(self.cu_seqlens[:-1][rows] - cu_seqlens[:-1], lengths)
         return Tokens(ids=self.ids[shift + np.arange(cu_seqlens[-1])], cu_seqlens=cu_seqlens)
+
+    def packed(self) -> Packed:
+        """The same as tensors."""
+        import torch
+
+        from .packed import Packed
+
+        return Packed(
+            rows=torch.from_numpy(self.ids),
+            cu_seqlens=torch.from_numpy(self.cu_seqlens.astype(np.int32)),
+            longest=int(self.lengths.max(initial=0)),
+        )
 
     def padded(self, pad: int) -> tuple[np.ndarray, np.ndarray]:
         """Return ids and a 0/1 mask, both (n, longest) int64."""

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from tonics.train.loss import in_batch_accuracy, info_nce
+from tonics.train.model.loss import in_batch_accuracy, info_nce
 
 
 def test_two_pairs_by_hand():

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..artifact import hash_file, hash_json
-from ..errors import InputError, MissingAsset
+from ...artifact import hash_file, hash_json
+from ...errors import InputError, MissingAsset
 from .tokens import MAX_TOKENS, Tokens, length_batches, tokenise
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from tonics.errors import InputError, MissingAsset
-from tonics.train.encoders import (
+from tonics.train.model.encoders import (
     TextEncoder,
     encoder_fingerprint,
     load_text_encoder,
     local_folder,
     mean_states,
 )
-from tonics.train.tokens import tokenise
+from tonics.train.model.tokens import tokenise
 
 CAPTIONS = [f"a {'dog ' * (k % 9)}by the sofa {k}" for k in range(70)]
 

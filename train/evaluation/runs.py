@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ..artifact import hash_file, read_json
-from ..errors import FormatError, InputError
-from .model import DualEncoder, ModelConfig
+from ...artifact import hash_file, read_json
+from ...errors import FormatError, InputError
+from ..model.dual import DualEncoder, ModelConfig
+from ..stream import CachedTexts, Texts, TokenisedTexts
+from ..trainer import RUN_FORMAT, RUN_VERSION, find_device
 from .retrieval import Direction, Retrieval, recall
-from .stream import CachedTexts, Texts, TokenisedTexts
-from .trainer import RUN_FORMAT, RUN_VERSION, find_device
 
 if TYPE_CHECKING:
-    from ..features import FeatureStore
+    from ...features import FeatureStore
 
 _IMAGES, _TEXTS = 64, 1024  # embedded at once
 
@@ -152,7 +152,7 @@ def _empty_encoder(run: Path) -> Any:
     """Build the fine-tuned encoder's shape; its weights are the run's."""
     from transformers import AutoConfig, AutoModel
 
-    from .encoders import without_pooler
+    from ..model.encoders import without_pooler
 
     config = AutoConfig.from_pretrained(str(run / "encoder"), trust_remote_code=False)
     return without_pooler(AutoModel.from_config(config, trust_remote_code=False))

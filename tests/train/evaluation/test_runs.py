@@ -9,7 +9,7 @@ import pytest
 from tonics.errors import FormatError, ImageNotFound, InputError, PlanMismatch
 from tonics.train.config import TrainConfig
 from tonics.train.evaluation import embed_images, embed_texts, evaluate, load_model
-from tonics.train.retrieval import recall
+from tonics.train.evaluation.retrieval import recall
 from tonics.train.trainer import train
 
 

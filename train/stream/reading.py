@@ -17,149 +17,24 @@ current when iteration began are waited for before it is used again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ..artifact import hash_bytes, hash_json
-from ..errors import InputError, PlanMismatch, first_ten
-from ..features.ahead import work_ahead
-from ..features.index import image_key
-from ..features.readahead import AHEAD, ask_ahead
-from ..features.ring import BufferPool
-from .plan import Plan
-from .tokens import MAX_TOKENS, Tokens, tokenise
+from ...errors import InputError, PlanMismatch, first_ten
+from ...features.ahead import work_ahead
+from ...features.index import image_key
+from ...features.readahead import AHEAD, ask_ahead
+from ...features.ring import BufferPool
+from ..model.packed import Packed
+from ..plan import Plan
+from .batch import Batch
+from .texts import Texts
 
 if TYPE_CHECKING:
-    from ..features import FeatureStore
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Batch:
-    """One rank's rows of a planned batch.
-
-    Attributes:
-        step: number of the batch in the plan.
-        pairs: (B,) int64 pair numbers.
-        features: (sum n, D) float16, the regions of B images end to end.
-        geometry: (sum n, 6) float32.
-        cu_seqlens: (B + 1,) int32; image k owns rows ``cu_seqlens[k]:cu_seqlens[k + 1]``.
-        texts: (B, d) float32 caption vectors, or the captions' tokens (these stay on the CPU).
-    """
-
-    step: int
-    pairs: np.ndarray
-    features: torch.Tensor
-    geometry: torch.Tensor
-    cu_seqlens: torch.Tensor
-    texts: torch.Tensor | Tokens
-
-    def to(self, device: torch.device | str) -> Batch:
-        """Copy the tensors to a device.
-
-        Towards a CUDA device without waiting; from there to the CPU nobody would know when the
-        numbers have come.
-        """
-        ahead = torch.device(device).type == "cuda"
-        names = ("features", "geometry", "cu_seqlens", "texts")
-        moved: dict[str, Any] = {
-            n: v.to(device, non_blocking=ahead)
-            for n in names
-            if isinstance(v := getattr(self, n), torch.Tensor)
-        }
-        return replace(self, **moved)
-
-
-class Texts(Protocol):
-    """What the text tower needs of a pair, by pair number.
-
-    Attributes:
-        identity: a hash of all there is, for checkpoints.
-    """
-
-    identity: str
-
-    def __call__(self, pairs: np.ndarray) -> torch.Tensor | Tokens: ...
-
-
-class CachedTexts:
-    """Caption vectors computed beforehand, for a frozen text tower.
-
-    Args:
-        lookup: maps (n,) pair numbers to (n, dim) vectors of any float.
-        dim: numbers of a vector.
-        identity: a hash of what the vectors were made from.
-    """
-
-    def __init__(
-        self, lookup: Callable[[np.ndarray], np.ndarray], *, dim: int, identity: str
-    ) -> None:
-        self.lookup, self.dim, self.identity = lookup, dim, identity
-
-    @classmethod
-    def of_rows(cls, vectors: np.ndarray, pairs: np.ndarray | None = None) -> CachedTexts:
-        """Serve an array: row k belongs to pair k, or to ``pairs[k]`` (increasing numbers).
-
-        Raises:
-            PlanMismatch: (on use) a pair has no row.
-        """
-        known = np.arange(len(vectors)) if pairs is None else pairs
-        identity = hash_json([hash_bytes(np.ascontiguousarray(a).data) for a in (known, vectors)])
-        return cls(
-            lambda asked: vectors[positions(known, asked)],
-            dim=vectors.shape[1],
-            identity=identity,
-        )
-
-    def __call__(self, pairs: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.array(self.lookup(pairs), np.float32))
-
-
-class TokenisedTexts:
-    """Token ids, made once, for a text tower that is fine-tuned.
-
-    Args:
-        pairs: (n,) increasing pair numbers. captions: the caption of each.
-        max_tokens: where a caption is cut off.
-    """
-
-    def __init__(
-        self,
-        tokenizer: Any,
-        pairs: np.ndarray,
-        captions: Sequence[str],
-        max_tokens: int = MAX_TOKENS,
-    ) -> None:
-        self.pairs = pairs
-        self.tokens = tokenise(tokenizer, captions, max_tokens)
-        arrays = (pairs, self.tokens.ids, self.tokens.cu_seqlens)
-        self.identity = hash_json([hash_bytes(np.ascontiguousarray(a).data) for a in arrays])
-
-    @classmethod
-    def of_plan(cls, tokenizer: Any, plan: Plan, max_tokens: int = MAX_TOKENS) -> TokenisedTexts:
-        """Tokenise every caption of a plan's pairs."""
-        pairs = plan.pairs.column("pair").to_numpy()
-        return cls(tokenizer, pairs, plan.pairs.column("caption").to_pylist(), max_tokens)
-
-    def __call__(self, pairs: np.ndarray) -> Tokens:
-        return self.tokens.take(positions(self.pairs, pairs))
-
-
-def positions(known: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Find pair numbers in an increasing array.
-
-    Raises:
-        PlanMismatch: a number is not there.
-    """
-    at = np.searchsorted(known, pairs)
-    found = known.take(at, mode="clip") == pairs if len(known) else np.zeros(len(pairs), bool)
-    if not np.all(found):
-        missing = first_ten(np.asarray(pairs)[~found].tolist())
-        raise PlanMismatch("texts", f"no caption for pairs {missing}", do="run 'tonics embed'")
-    return at
+    from ...features import FeatureStore
 
 
 def stream(
@@ -291,7 +166,8 @@ class ReadAhead:
             features=torch.from_numpy(regions.features),
             geometry=self._pinned(torch.from_numpy(regions.geometry)),
             cu_seqlens=self._pinned(torch.from_numpy(regions.cu_seqlens)),
-            texts=self._pinned(texts) if isinstance(texts, torch.Tensor) else texts,
+            longest=int(np.diff(regions.cu_seqlens).max(initial=0)),
+            texts=texts.map(self._pinned) if isinstance(texts, Packed) else self._pinned(texts),
         )
 
     def _pinned(self, small: torch.Tensor) -> torch.Tensor:

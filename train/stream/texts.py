@@ -1,0 +1,104 @@
+"""What the text tower needs of a pair: cached vectors, or token ids made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from ...artifact import hash_bytes, hash_json
+from ...errors import PlanMismatch, first_ten
+from ..model.packed import Packed
+from ..model.tokens import MAX_TOKENS, tokenise
+from ..plan import Plan
+
+
+class Texts(Protocol):
+    """What the text tower needs of a pair, by pair number.
+
+    Attributes:
+        identity: a hash of all there is, for checkpoints.
+    """
+
+    identity: str
+
+    def __call__(self, pairs: np.ndarray) -> torch.Tensor | Packed: ...
+
+
+class CachedTexts:
+    """Caption vectors computed beforehand, for a frozen text tower.
+
+    Args:
+        lookup: maps (n,) pair numbers to (n, dim) vectors of any float.
+        dim: numbers of a vector.
+        identity: a hash of what the vectors were made from.
+    """
+
+    def __init__(
+        self, lookup: Callable[[np.ndarray], np.ndarray], *, dim: int, identity: str
+    ) -> None:
+        self.lookup, self.dim, self.identity = lookup, dim, identity
+
+    @classmethod
+    def of_rows(cls, vectors: np.ndarray, pairs: np.ndarray | None = None) -> CachedTexts:
+        """Serve an array: row k belongs to pair k, or to ``pairs[k]`` (increasing numbers).
+
+        Raises:
+            PlanMismatch: (on use) a pair has no row.
+        """
+        known = np.arange(len(vectors)) if pairs is None else pairs
+        identity = hash_json([hash_bytes(np.ascontiguousarray(a).data) for a in (known, vectors)])
+        return cls(
+            lambda asked: vectors[positions(known, asked)],
+            dim=vectors.shape[1],
+            identity=identity,
+        )
+
+    def __call__(self, pairs: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.array(self.lookup(pairs), np.float32))
+
+
+class TokenisedTexts:
+    """Token ids, made once, for a text tower that is fine-tuned.
+
+    Args:
+        pairs: (n,) increasing pair numbers. captions: the caption of each.
+        max_tokens: where a caption is cut off.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        pairs: np.ndarray,
+        captions: Sequence[str],
+        max_tokens: int = MAX_TOKENS,
+    ) -> None:
+        self.pairs = pairs
+        self.tokens = tokenise(tokenizer, captions, max_tokens)
+        arrays = (pairs, self.tokens.ids, self.tokens.cu_seqlens)
+        self.identity = hash_json([hash_bytes(np.ascontiguousarray(a).data) for a in arrays])
+
+    @classmethod
+    def of_plan(cls, tokenizer: Any, plan: Plan, max_tokens: int = MAX_TOKENS) -> TokenisedTexts:
+        """Tokenise every caption of a plan's pairs."""
+        pairs = plan.pairs.column("pair").to_numpy()
+        return cls(tokenizer, pairs, plan.pairs.column("caption").to_pylist(), max_tokens)
+
+    def __call__(self, pairs: np.ndarray) -> Packed:
+        return self.tokens.take(positions(self.pairs, pairs)).packed()
+
+
+def positions(known: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Find pair numbers in an increasing array.
+
+    Raises:
+        PlanMismatch: a number is not there.
+    """
+    at = np.searchsorted(known, pairs)
+    found = known.take(at, mode="clip") == pairs if len(known) else np.zeros(len(pairs), bool)
+    if not np.all(found):
+        missing = first_ten(np.asarray(pairs)[~found].tolist())
+        raise PlanMismatch("texts", f"no caption for pairs {missing}", do="run 'tonics embed'")
+    return at
