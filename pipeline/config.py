@@ -150,6 +150,8 @@ class Embedding(Section):
     revision: str = ""  # pins a hub name
     max_tokens: Annotated[Int, Field(gt=2)] = 64
     precision: Precision = "float32"  # bfloat16 is faster where the hardware has it, and less exact
+    states: Annotated[bool, Strict()] = False  # keep every token's state too: a frozen text tower
+    #                           may then pool them itself; some 15 times the disk space
     shard_pairs: Annotated[Int, Field(gt=0)] = 5_000
 
 

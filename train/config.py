@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ..errors import ConfigError
+from .model import HEADS, POOLINGS
 from .model.tokens import MAX_TOKENS
 from .plan import Plan
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return "one of " + ", ".join(map(repr, names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +24,11 @@ class TrainConfig:
         encoder, encoder_revision: the text encoder; loaded only for ``text = "finetune"``.
         text: ``"frozen"`` starts from cached caption vectors, ``"finetune"`` trains the encoder
             too.
-        embedding_dim, hidden, dropout, region_dropout, temperature: see ``ModelConfig``.
+        pooling, text_pooling: how regions, and tokens where the text tower is given any, become one
+            vector: ``gpo``, ``mean``, ``attention`` or ``transformer:1``, ``:2``, ``:4``.
+        train_layers: how many of the encoder's last layers are fine-tuned; None for all of it.
+        embedding_dim, hidden, dropout, region_dropout, token_dropout, temperature: see
+            ``ModelConfig``.
         max_regions: only the first (best) regions of each image; None for all.
         max_tokens: where a caption is cut off.
         lr: peak learning rate of the towers. encoder_lr: of the text encoder.
@@ -35,10 +45,14 @@ class TrainConfig:
     encoder: str = ""
     encoder_revision: str | None = None
     text: Literal["frozen", "finetune"] = "frozen"
+    pooling: str = "gpo"
+    text_pooling: str = "gpo"
+    train_layers: int | None = None
     embedding_dim: int = 512
     hidden: int = 512
     dropout: float = 0.3
     region_dropout: float = 0.2
+    token_dropout: float = 0.2
     temperature: float = 0.07
     max_regions: int | None = None
     max_tokens: int = MAX_TOKENS
@@ -60,6 +74,13 @@ class TrainConfig:
             "text": (self.text in ("frozen", "finetune"), "'frozen' or 'finetune'"),
             "precision": (self.precision in ("float32", "bfloat16"), "'float32' or 'bfloat16'"),
             "encoder": (self.text == "frozen" or self.encoder, "a text encoder, to fine-tune it"),
+            "pooling": (self.pooling in POOLINGS, _one_of(POOLINGS)),
+            "text_pooling": (self.text_pooling in POOLINGS, _one_of(POOLINGS)),
+            "train_layers": (self.train_layers is None or self.train_layers >= 0, "0 or more"),
+            "embedding_dim": (
+                self._fits_heads,
+                f"a multiple of {HEADS}",
+            ),
             "max_regions": (self.max_regions is None or self.max_regions > 0, "1 or more"),
             "steps": (self.steps is None or self.steps > 0, "1 or more"),
             "lr": (self.lr > 0, "above 0"),
@@ -68,13 +89,17 @@ class TrainConfig:
             "seed": (self.seed >= 0, "0 or more"),
             "prefetch": (self.prefetch >= 0, "0 or more"),
         }
-        for key in ("embedding_dim", "hidden", "max_tokens", "log_every", "checkpoint_every"):
+        for key in ("hidden", "max_tokens", "log_every", "checkpoint_every"):
             allowed[key] = (getattr(self, key) > 0, "1 or more")
-        for key in ("dropout", "region_dropout", "warmup"):
+        for key in ("dropout", "region_dropout", "token_dropout", "warmup"):
             allowed[key] = (0 <= getattr(self, key) < 1, "0 to below 1")
         for key, (fine, expected) in allowed.items():
             if not fine:
                 raise ConfigError(f"train.{key}", repr(getattr(self, key)), expected=expected)
+
+    @property
+    def _fits_heads(self) -> bool:
+        return self.embedding_dim > 0 and self.embedding_dim % HEADS == 0
 
     def total_steps(self, plan: Plan) -> int:
         """How many batches will be trained on.

@@ -35,18 +35,18 @@ from .checkpoint import (
 )
 from .config import TrainConfig
 from .metrics import Metrics
-from .model.dual import DualEncoder, ModelConfig
+from .model.dual import SHARED, DualEncoder, ModelConfig
 from .model.encoders import encoder_fingerprint, load_text_encoder
 from .model.loss import info_nce
 from .plan import Plan
-from .stream import Batch, CachedTexts, Texts, TokenisedTexts, stream
+from .stream import Batch, Cached, Texts, TokenisedTexts, stream
 
 if TYPE_CHECKING:
     from ..features import FeatureStore
 
 log = logging.getLogger(__name__)
 
-RUN_FORMAT, RUN_VERSION = "tonics-run", 1
+RUN_FORMAT, RUN_VERSION = "tonics-run", 2
 Progress = Callable[[int, int, dict[str, Any]], None]
 
 
@@ -71,7 +71,7 @@ def train(
     config: TrainConfig,
     plan: Plan,
     store: FeatureStore,
-    texts: CachedTexts | None,
+    texts: Cached | None,
     run: Path,
     *,
     device: str = "cpu",
@@ -80,7 +80,7 @@ def train(
     """Train on a plan's batches, or go on where a killed run stopped.
 
     Args:
-        texts: caption vectors for a frozen text tower; None for a fine-tuned one.
+        texts: caption vectors or token states for a frozen text tower; None to fine-tune one.
         run: the run's folder; made when absent.
         progress: called after every step with steps done, steps in all, and the newest metrics.
 
@@ -170,7 +170,7 @@ def train_step(state: _State, batch: Batch) -> tuple[torch.Tensor, torch.Tensor,
     batch = batch.to(state.device)
     bf16 = config.precision == "bfloat16"
     with torch.autocast(state.device.type, torch.bfloat16, enabled=bf16):
-        images, texts = model(batch.features, batch.geometry, batch.cu_seqlens, batch.texts)
+        images, texts = model(batch)
     loss, logits = info_nce(images, texts, model.temperature)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -272,14 +272,14 @@ class _State:
         return found.step
 
 
-def _frozen(texts: CachedTexts | None) -> _TextSide:
+def _frozen(texts: Cached | None) -> _TextSide:
     if texts is None:
         found = "'frozen' without caption vectors"
         raise InputError("train.text", found, do="run 'tonics embed' first")
     return _TextSide(source=texts, dim=texts.dim)
 
 
-def _finetuned(config: TrainConfig, plan: Plan, texts: CachedTexts | None) -> _TextSide:
+def _finetuned(config: TrainConfig, plan: Plan, texts: Cached | None) -> _TextSide:
     if texts is not None:
         raise InputError("train.text", "'finetune' with cached caption vectors", expected="none")
     tokenizer, encoder = load_text_encoder(config.encoder, config.encoder_revision)
@@ -304,12 +304,8 @@ def _begin(
     shapes = ModelConfig(
         feature_dim=store.dim,
         text_dim=text.dim,
-        text=config.text,
-        embedding_dim=config.embedding_dim,
-        hidden=config.hidden,
-        dropout=config.dropout,
-        region_dropout=config.region_dropout,
-        temperature=config.temperature,
+        text=text.source.kind,
+        **{name: getattr(config, name) for name in SHARED},
     )
     seed_step(config.seed, -1)
     model = DualEncoder(shapes, text.encoder).to(device).train()
@@ -336,6 +332,8 @@ def _optimizer(model: DualEncoder, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW over up to four groups: in the encoder or not, decayed (matrices) or not."""
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         key = (name.startswith("text.encoder."), parameter.ndim >= 2)
         groups.setdefault(key, []).append(parameter)
     described = [

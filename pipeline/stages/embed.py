@@ -1,4 +1,8 @@
-"""Embed: captions become vectors, ``embeddings/NAME/NNNNN.npy``, a row a pair."""
+"""Embed: captions become vectors, ``embeddings/NAME/NNNNN.npy``, a row a pair.
+
+With ``states = true`` also ``states-NNNNN.npy``, a row a token, and ``lengths-NNNNN.npy``, the
+tokens of each pair.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from ...train.model.encoders import TextEncoder, encoder_fingerprint, load_text_
 from ..config import Embedding, Precision
 from ..engines.machine import device_of, torch_threads
 from ..stage import Estimate, Made, Shard, Stage, row_shards
+from ..vectors import LENGTHS, STATES
 
 
 class EmbedStage(Stage):
@@ -71,6 +76,8 @@ class EmbedStage(Stage):
         settings = self.config.model_dump(include={"max_tokens", "shard_pairs", "precision"})
         if self.config.precision == "float32":
             del settings["precision"]  # shards of before there was a choice stay fresh
+        if self.config.states:
+            settings["states"] = True
         return {
             "rows": hash_rows(rows, ["pair", "caption_hash"]),
             "encoder": self._encoder_identity,
@@ -82,12 +89,22 @@ class EmbedStage(Stage):
         captions = self.pairs.column("caption").slice(start, stop - start).to_pylist()
         config, device = self.config, device_of(self.dataset)
         encoder = _encoder(self.encoder, config.revision, device, config.precision)
+        arrays: dict[str, np.ndarray] = {}
         with torch_threads(1):
-            vectors = encoder.encode(captions, max_tokens=config.max_tokens)
-        output = self.folder / f"{shard.name}.npy"
+            if config.states:
+                found = encoder.encode_tokens(captions, max_tokens=config.max_tokens)
+                vectors, arrays[STATES], arrays[LENGTHS] = found
+            else:
+                vectors = encoder.encode(captions, max_tokens=config.max_tokens)
+        arrays[""] = vectors.astype(np.float16)
+        outputs = [self._write(f"{kind}{shard.name}", array) for kind, array in arrays.items()]
+        return Made(outputs=outputs, rows=len(vectors), counts={"dim": vectors.shape[1]})
+
+    def _write(self, name: str, array: np.ndarray) -> Path:
+        output = self.folder / f"{name}.npy"
         with atomic_file(output) as tmp, tmp.open("wb") as file:
-            np.save(file, vectors.astype(np.float16))
-        return Made(outputs=[output], rows=len(vectors), counts={"dim": vectors.shape[1]})
+            np.save(file, array)
+        return output
 
     def tells_of_cost(self, made: Manifest) -> bool:
         precision = made.identity.get("settings", {}).get("precision", "float32")

@@ -19,7 +19,7 @@ from ..engines.machine import device_of, torch_threads, worker_count
 from ..plans.curricula import makes_pools
 from ..plans.eligible import Eligible, find_eligible
 from ..stage import Estimate, Made, Shard, Stage, require_done
-from ..vectors import Vectors
+from ..vectors import States, Vectors
 from .extract import load_store
 
 
@@ -138,13 +138,20 @@ class TrainStage(Stage):
 
 
 def cached_texts(stage: TrainStage) -> Any:
-    """The caption vectors of a run with a frozen text tower, else None."""
-    if not stage.config.embeddings:
-        return None
-    from ...train.stream import CachedTexts
+    """What a run's frozen text tower starts from, else None.
 
-    vectors = Vectors(stage.dataset, stage.config.embeddings)
-    return CachedTexts(vectors, dim=vectors.dim, identity=str(texts_identity(stage)))
+    Token states where there are any to pool; their means are the vectors.
+    """
+    name, identity = stage.config.embeddings, str(texts_identity(stage))
+    if not name:
+        return None
+    from ...train.stream import CachedStates, CachedTexts
+
+    if stage.dataset.config.embeddings[name].states and stage.settings.text_pooling != "mean":
+        states = States(stage.dataset, name)
+        return CachedStates(states, dim=states.dim, identity=identity)
+    vectors = Vectors(stage.dataset, name)
+    return CachedTexts(vectors, dim=vectors.dim, identity=identity)
 
 
 def texts_identity(stage: TrainStage) -> str | dict[str, Any]:

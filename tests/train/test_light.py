@@ -34,6 +34,7 @@ def test_a_plan_is_read_without_torch(world):
         "evaluation.retrieval",
         "model.encoders",
         "model.loss",
+        "model.pooling",
         "model.tokens",
         "trainer",
     ],

@@ -14,7 +14,7 @@ import torch
 from ...artifact import hash_file, read_json
 from ...errors import FormatError, InputError
 from ..model.dual import DualEncoder, ModelConfig
-from ..stream import CachedTexts, Texts, TokenisedTexts
+from ..stream import Cached, Texts, TokenisedTexts
 from ..trainer import RUN_FORMAT, RUN_VERSION, find_device
 from .retrieval import Direction, Retrieval, recall
 
@@ -27,7 +27,7 @@ _IMAGES, _TEXTS = 64, 1024  # embedded at once
 def evaluate(
     run: Path,
     store: FeatureStore,
-    texts: CachedTexts | None,
+    texts: Cached | None,
     queries: pa.Table,
     *,
     device: str = "cpu",
@@ -84,7 +84,7 @@ def load_model(run: Path, device: str = "cpu") -> DualEncoder:
     path = run / "model.safetensors"
     if not path.exists():
         raise InputError(run, "the run is not finished", do="run 'tonics train' again to go on")
-    model = DualEncoder(config, _empty_encoder(run) if config.text == "finetune" else None)
+    model = DualEncoder(config, _empty_encoder(run) if config.text == "encoder" else None)
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
@@ -107,8 +107,9 @@ def embed_images(
     for rows in _slices(len(images), _IMAGES):
         batch = store.gather(images[rows], max_regions=max_regions)
         arrays = (batch.features, batch.geometry, batch.cu_seqlens)
-        tensors = [torch.from_numpy(a).to(device) for a in arrays]
-        parts.append(model.encode_images(*tensors).cpu().numpy())
+        features, geometry, bounds = (torch.from_numpy(a).to(device) for a in arrays)
+        longest = int(np.diff(batch.cu_seqlens).max(initial=0))
+        parts.append(model.encode_images(features, geometry, bounds, longest).cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -119,8 +120,7 @@ def embed_texts(model: DualEncoder, texts: Texts, pairs: np.ndarray) -> np.ndarr
     parts = [np.zeros((0, model.config.embedding_dim), np.float32)]
     for rows in _slices(len(pairs), _TEXTS):
         found = texts(pairs[rows])
-        on_device = found.to(device) if isinstance(found, torch.Tensor) else found
-        parts.append(model.encode_texts(on_device).cpu().numpy())
+        parts.append(model.encode_texts(found.to(device)).cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -144,7 +144,8 @@ def _read_config(run: Path) -> dict[str, Any]:
     config = read_json(path)
     if config.get("format") != RUN_FORMAT or config.get("version") != RUN_VERSION:
         found = f"format {config.get('format')!r} version {config.get('version')!r}"
-        raise FormatError(path, found, expected=f"{RUN_FORMAT!r} version {RUN_VERSION}")
+        expected = f"{RUN_FORMAT!r} version {RUN_VERSION}"
+        raise FormatError(path, found, expected=expected, do="train it again under another name")
     return config
 
 

@@ -1,27 +1,32 @@
 """The dual encoder: packed region features and captions into one space of unit vectors.
 
-Both towers end in the same shape: projection, residual MLP, unit length in float32. The image tower
-works on the regions of all images of a batch laid end to end, so no padding is ever computed; it
-averages each image's normalised regions first. The text tower starts from caption vectors computed
-beforehand (``text = "frozen"``) or from an encoder trained along (``text = "finetune"``).
+Regions of all images of a batch lie end to end, and so do the tokens of all captions: no padding is
+computed by a linear layer. Each tower projects its rows, refines them by a residual MLP, and pools
+those of an item to one vector of unit length in float32 (``pooling``). The text tower starts from
+caption vectors (``text = "vectors"``) or token states (``"states"``) computed beforehand, or runs
+an encoder that is trained along (``"encoder"``).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .encoders import mean_states
-from .packed import Packed
-from .tokens import Tokens
+from .packed import Layout, Packed, draw_kept, segment_mean
+from .pooling import Block, Projection, ResidualMLP, blocks_of, exact, make_pool
+from .token_states import prepare, token_states
+
+if TYPE_CHECKING:
+    from ..stream.batch import Batch
 
 GEOMETRY = 6  # x1, y1, x2, y2, width, height, as shares of the image
 PLACE = 64  # numbers a region's place is embedded in
+_MULTIPLE = 8  # places of an item on a GPU: few shapes, and those its kernels like
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,22 +35,43 @@ class ModelConfig:
 
     Attributes:
         feature_dim: numbers of a region. text_dim: numbers of a caption vector or token state.
+        text: what the text tower is given; see above.
+        pooling: of regions, one of ``POOLINGS``. text_pooling: of tokens, likewise.
         embedding_dim: numbers of the shared space. hidden: width inside the residual MLPs.
         dropout: share of input and hidden numbers dropped in training.
-        region_dropout: share of regions left out of an image's mean in training.
+        region_dropout, token_dropout: share of an item's rows left out of its vector in training.
+        train_layers: how many of the encoder's last layers are trained; None for all of it.
         temperature: where the learned temperature starts; it stays within the two limits.
     """
 
     feature_dim: int
     text_dim: int
-    text: Literal["frozen", "finetune"] = "frozen"
+    text: Literal["vectors", "states", "encoder"] = "vectors"
+    pooling: str = "gpo"
+    text_pooling: str = "gpo"
     embedding_dim: int = 512
     hidden: int = 512
     dropout: float = 0.3
     region_dropout: float = 0.2
+    token_dropout: float = 0.2
+    train_layers: int | None = None
     temperature: float = 0.07
     min_temperature: float = 0.01
     max_temperature: float = 1.0
+
+
+# What a trainer's owner sets under the same names.
+SHARED = (
+    "pooling",
+    "text_pooling",
+    "embedding_dim",
+    "hidden",
+    "dropout",
+    "region_dropout",
+    "token_dropout",
+    "train_layers",
+    "temperature",
+)
 
 
 class DualEncoder(nn.Module):
@@ -53,12 +79,12 @@ class DualEncoder(nn.Module):
 
     Args:
         config: the shapes.
-        encoder: a transformers encoder, for ``text = "finetune"`` only.
+        encoder: a transformers encoder, for ``text = "encoder"`` only.
     """
 
     def __init__(self, config: ModelConfig, encoder: Any = None) -> None:
         super().__init__()
-        assert (encoder is not None) == (config.text == "finetune"), "encoder fits config.text"
+        assert (encoder is not None) == (config.text == "encoder"), "encoder fits config.text"
         self.config = config
         self.image = ImageTower(config)
         self.text = TextTower(config, encoder)
@@ -76,42 +102,42 @@ class DualEncoder(nn.Module):
         self.log_temperature.clamp_(low, high)
 
     def encode_images(
-        self, features: torch.Tensor, geometry: torch.Tensor, cu_seqlens: torch.Tensor
+        self,
+        features: torch.Tensor,
+        geometry: torch.Tensor,
+        cu_seqlens: torch.Tensor,
+        longest: int | None = None,
     ) -> torch.Tensor:
         """Encode the regions of B images, laid end to end.
 
         Args:
             features: (sum n, D) any float. geometry: (sum n, 6). cu_seqlens: (B + 1,) int.
+            longest: the most regions of an image; asked of the device when omitted.
 
         Returns:
             (B, E) float32 unit vectors.
         """
-        return unit(self.image(features, geometry, cu_seqlens))
+        if longest is None:
+            longest = int(cu_seqlens.diff().max()) if len(cu_seqlens) > 1 else 0
+        layout = Layout.of(cu_seqlens, len(features), _places(longest, features.device))
+        return unit(self.image(features, geometry, layout))
 
     def encode_texts(self, texts: torch.Tensor | Packed) -> torch.Tensor:
-        """Encode captions: (B, text_dim) vectors when frozen, tokens when fine-tuned.
+        """Encode captions: (B, text_dim) vectors, packed token states, or packed token ids.
 
         Returns:
             (B, E) float32 unit vectors.
         """
         return unit(self.text(texts))
 
-    def forward(
-        self,
-        features: torch.Tensor,
-        geometry: torch.Tensor,
-        cu_seqlens: torch.Tensor,
-        texts: torch.Tensor | Packed,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode both sides of a batch."""
-        return self.encode_images(features, geometry, cu_seqlens), self.encode_texts(texts)
+        regions = (batch.features, batch.geometry, batch.cu_seqlens)
+        return self.encode_images(*regions, batch.longest), self.encode_texts(batch.texts)
 
 
 class ImageTower(nn.Module):
-    """The mean of the normalised regions and of their places, projected, and an MLP.
-
-    Averaging comes first: what follows it is computed once an image, not once a region.
-    """
+    """Normalised regions and their places, projected, refined and pooled."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -120,106 +146,104 @@ class ImageTower(nn.Module):
         self.project = Projection(config.feature_dim, width, config.dropout)
         self.place = nn.Linear(GEOMETRY, PLACE)
         self.project_place = nn.Linear(PLACE, width)
-        self.mlp = ResidualMLP(width, config.hidden, config.dropout)
-        self.region_dropout = config.region_dropout
+        self.head = Head(config, config.pooling, config.region_dropout)
 
     def forward(
-        self, features: torch.Tensor, geometry: torch.Tensor, cu_seqlens: torch.Tensor
+        self, features: torch.Tensor, geometry: torch.Tensor, layout: Layout
     ) -> torch.Tensor:
-        weights = torch.ones(len(features), device=features.device)
-        if self.training and self.region_dropout:
-            weights = kept_regions(cu_seqlens, len(features), self.region_dropout)
-        regions = F.layer_norm(features.float(), (self.feature_dim,))
-        places = F.gelu(self.place(geometry.float())).float()
-        mean = segment_mean(regions, cu_seqlens, weights)
-        place = segment_mean(places, cu_seqlens, weights)
-        return self.mlp(self.project(mean) + self.project_place(place))
+        places = exact(F.gelu(self.place(exact(geometry).to(self.place.weight.dtype))))
+        if self.head.averages:  # what follows is linear up to the mean: computed once an image
+            regions = F.layer_norm(exact(features), (self.feature_dim,))
+            features, places = self.head.average(layout, regions, places)
+        rows = exact(self.project(features)) + exact(self.project_place(places))
+        return self.head(rows, layout)
 
 
 class TextTower(nn.Module):
-    """Caption vectors, or the mean token states of an encoder, projected, and an MLP."""
+    """Caption vectors or token states, given or those of an encoder, projected and pooled."""
 
     def __init__(self, config: ModelConfig, encoder: Any) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder = prepare(encoder) if encoder is not None else None
+        self.fixed = fixed_layers(encoder, config.train_layers) if encoder is not None else []
+        for module in self.fixed:
+            module.requires_grad_(False)
         self.project = Projection(config.text_dim, config.embedding_dim, config.dropout)
-        self.mlp = ResidualMLP(config.embedding_dim, config.hidden, config.dropout)
+        pooling = "mean" if config.text == "vectors" else config.text_pooling
+        self.head = Head(config, pooling, config.token_dropout)
+
+    def train(self, mode: bool = True) -> TextTower:
+        """As any module; layers that are not trained drop nothing either."""
+        super().train(mode)
+        for module in self.fixed:
+            module.eval()
+        return self
 
     def forward(self, texts: torch.Tensor | Packed) -> torch.Tensor:
-        if isinstance(texts, Packed):
-            tokens = Tokens(ids=texts.rows.cpu().numpy(), cu_seqlens=texts.cu_seqlens.cpu().numpy())
-            texts = mean_states(self.encoder, tokens)
-        states = texts
-        return self.mlp(self.project(states))
+        if not isinstance(texts, Packed):
+            return self.head.refine(exact(self.project(texts)))
+        states = texts.rows if self.encoder is None else token_states(self.encoder, texts)
+        layout = Layout.of(texts.cu_seqlens, len(states), _places(texts.longest, states.device))
+        if self.head.averages:
+            (states,) = self.head.average(layout, exact(states))
+        return self.head(exact(self.project(states)), layout)
 
 
-class Projection(nn.Module):
-    """LayerNorm, dropout, Linear.
+class Head(nn.Module):
+    """What both towers end in: transformer layers (if any), a residual MLP, and the pooling."""
 
-    The norm has no weights of its own: the linear layer after it would absorb them.
-    """
-
-    def __init__(self, width_in: int, width_out: int, dropout: float) -> None:
+    def __init__(self, config: ModelConfig, pooling: str, row_dropout: float) -> None:
         super().__init__()
-        self.width_in = width_in
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(width_in, width_out)
+        width, dropout = config.embedding_dim, config.dropout
+        self.averages = pooling == "mean"
+        self.row_dropout = row_dropout
+        self.blocks = nn.ModuleList(
+            Block(width, config.hidden, dropout) for _ in range(blocks_of(pooling))
+        )
+        self.refine = ResidualMLP(width, config.hidden, dropout)
+        self.pool = None if self.averages else make_pool(pooling, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(self.dropout(F.layer_norm(x.float(), (self.width_in,))))
+    def average(self, layout: Layout, *rows: torch.Tensor) -> list[torch.Tensor]:
+        """The means of rows by item, over the same rows for all; (n, .) each."""
+        kept = self._kept(layout)
+        weights = torch.ones(len(layout.slots), device=rows[0].device) if kept is None else kept
+        return [segment_mean(r, layout.cu_seqlens, weights.to(r.dtype)) for r in rows]
 
+    def forward(self, rows: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """Pool (sum t, E) rows to (n, E); rows that are averaged already are (n, E)."""
+        if self.pool is None:
+            return self.refine(rows)
+        present = layout.present(self._kept(layout))
+        for block in self.blocks:
+            rows = block(rows, layout, present)
+        return self.pool(self.refine(rows), layout, present)
 
-class ResidualMLP(nn.Module):
-    """``x + MLP(LayerNorm(x))``."""
-
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, hidden)
-        self.dropout = nn.Dropout(dropout)
-        self.narrow = nn.Linear(hidden, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        inner = self.dropout(F.gelu(self.widen(self.norm(x.float()))))
-        return x.float() + self.narrow(inner).float()
+    def _kept(self, layout: Layout) -> torch.Tensor | None:
+        """Draw which rows stay, in training; None for all."""
+        if not (self.training and self.row_dropout):
+            return None
+        return draw_kept(layout.cu_seqlens, len(layout.slots), self.row_dropout)
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:
-    """Scale rows to length one, in float32."""
-    return F.normalize(x.float(), dim=-1)
+    """Scale rows to length one, in float32 (or float64)."""
+    return F.normalize(exact(x), dim=-1)
 
 
-def segment_mean(
-    rows: torch.Tensor, cu_seqlens: torch.Tensor, weights: torch.Tensor
-) -> torch.Tensor:
-    """Average rows image by image; an image without rows gives zeros.
-
-    An embedding bag with one bag an image: unlike ``index_add`` it adds in a fixed order on a
-    GPU too.
+def fixed_layers(encoder: Any, trained: int | None) -> list[nn.Module]:
+    """The parts of an encoder that are not trained when only its last layers are.
 
     Args:
-        rows: (sum n, E) float32. cu_seqlens: (B + 1,). weights: (sum n,) of each row in its mean.
-
-    Returns:
-        (B, E).
+        trained: how many layers are; None for everything, 0 for nothing.
     """
-    at = torch.arange(len(rows), device=rows.device)
-    offsets = cu_seqlens.to(at.dtype)
-    sums = F.embedding_bag(
-        at, rows, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
-    )
-    return sums / segment_sum(weights, cu_seqlens).clamp(min=1e-6)[:, None]
+    if trained is None:
+        return []
+    lists = [m for m in encoder.modules() if isinstance(m, nn.ModuleList)]
+    layers = list(max(lists, key=len, default=nn.ModuleList()))
+    free = {id(m) for layer in layers[max(len(layers) - trained, 0) :] for m in layer.modules()}
+    return [m for m in encoder.modules() if id(m) not in free and not list(m.children())]
 
 
-def segment_sum(values: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
-    """Sum values (sum n,) image by image; exact for whole numbers below 2**24."""
-    running = F.pad(values.cumsum(0), (1, 0))[cu_seqlens.long()]
-    return running.diff()
-
-
-def kept_regions(cu_seqlens: torch.Tensor, count: int, share: float) -> torch.Tensor:
-    """Draw which regions stay: (sum n,) of 0.0 and 1.0; an image that would lose all keeps all."""
-    keep = (torch.rand(count, device=cu_seqlens.device) >= share).float()
-    lost_all = segment_sum(keep, cu_seqlens) == 0
-    lengths = cu_seqlens.diff().long()
-    return keep.maximum(lost_all.float().repeat_interleave(lengths, output_size=count))
+def _places(longest: int, device: torch.device) -> int:
+    """How many places to give each item."""
+    return longest if device.type == "cpu" else -(-longest // _MULTIPLE) * _MULTIPLE

@@ -221,38 +221,80 @@ class TextEncoder:
         """
         if not len(captions):
             return np.zeros((0, self.dim), np.float32)
+        tokens = tokenise(self.tokenizer, captions, max_tokens)
+        with self._computing():
+            return mean_states(self.model, tokens).float().cpu().numpy()
+
+    def encode_tokens(
+        self, captions: Sequence[str], max_tokens: int = MAX_TOKENS
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Encode captions, and keep what each token became.
+
+        Returns:
+            vectors (n, dim) float32, as ``encode``; states (sum t, dim) float16; lengths (n,)
+            int32, the tokens of each caption.
+
+        Raises:
+            InputError: a caption has no tokens.
+        """
+        tokens = tokenise(self.tokenizer, captions, max_tokens)
+        with self._computing():
+            states, vectors = all_states(self.model, tokens)
+        return vectors, states, tokens.lengths.astype(np.int32)
+
+    @contextlib.contextmanager
+    def _computing(self) -> Iterator[None]:
         import torch
 
         halved, kind = self.precision == "bfloat16", self.model.device.type
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=halved):
-            tokens = tokenise(self.tokenizer, captions, max_tokens)
-            return mean_states(self.model, tokens).float().cpu().numpy()
+            yield
 
 
 def mean_states(encoder: Any, tokens: Tokens) -> torch.Tensor:
-    """Encode packed captions; the mean over real tokens of the last hidden state.
+    """Encode captions for keeps, by groups of like length; the mean of their last hidden states.
 
     Returns:
-        (n, hidden) on the encoder's device, differentiable.
+        (n, hidden) float32 on the encoder's device.
     """
     import torch
 
-    device = encoder.device
-    budget = _CPU_TOKENS if device.type == "cpu" else _GPU_TOKENS
-    groups = length_batches(tokens.lengths, budget)
-    pad = encoder.config.pad_token_id or 0
-    means = [_mean_of_group(encoder, *tokens.take(rows).padded(pad)) for rows in groups]
+    groups, means = _length_groups(encoder, tokens), []
+    for rows in groups:
+        states, mask = _states_of_group(encoder, tokens.take(rows))
+        means.append((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
     inverse = np.argsort(np.concatenate(groups))
-    return torch.cat(means)[torch.from_numpy(inverse).to(device)]
+    return torch.cat(means)[torch.from_numpy(inverse).to(encoder.device)]
 
 
-def _mean_of_group(encoder: Any, ids: np.ndarray, mask: np.ndarray) -> torch.Tensor:
+def all_states(encoder: Any, tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
+    """Encode captions for keeps; the last hidden state of every token, and their means.
+
+    Returns:
+        (sum t, hidden) float16 in the order of the tokens, and (n, hidden) float32.
+    """
+    kept = np.empty((len(tokens.ids), encoder.config.hidden_size), np.float16)
+    means = np.empty((len(tokens), encoder.config.hidden_size), np.float32)
+    for rows in _length_groups(encoder, tokens):
+        states, mask = _states_of_group(encoder, tokens.take(rows))
+        means[rows] = ((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).cpu().numpy()
+        kept[tokens.places(rows)] = states[mask.bool()].cpu().numpy()
+    return kept, means
+
+
+def _length_groups(encoder: Any, tokens: Tokens) -> list[np.ndarray]:
+    budget = _CPU_TOKENS if encoder.device.type == "cpu" else _GPU_TOKENS
+    return length_batches(tokens.lengths, budget)
+
+
+def _states_of_group(encoder: Any, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
+    """States (n, longest, hidden) float32, and the 0/1 mask of what is real."""
     import torch
 
-    ids_t = torch.from_numpy(ids).to(encoder.device)
-    mask_t = torch.from_numpy(mask).to(encoder.device)
-    states = encoder(input_ids=ids_t, attention_mask=mask_t).last_hidden_state.float()
-    return (states * mask_t[..., None]).sum(1) / mask_t.sum(1, keepdim=True)
+    ids, mask = tokens.padded(encoder.config.pad_token_id or 0)
+    on_device = torch.from_numpy(mask).to(encoder.device)
+    found = encoder(input_ids=torch.from_numpy(ids).to(encoder.device), attention_mask=on_device)
+    return found.last_hidden_state.float(), on_device
 
 
 @contextlib.contextmanager

@@ -40,10 +40,12 @@ class Tokens:
 
     def take(self, rows: np.ndarray) -> Tokens:
         """Pick captions by position, in the order asked for; repeats allowed."""
-        lengths = self.lengths[rows]
-        cu_seqlens = np.concatenate([[0], np.cumsum(lengths)])
-        shift = np.repeat(self.cu_seqlens[:-1][rows] - cu_seqlens[:-1], lengths)
-        return Tokens(ids=self.ids[shift + np.arange(cu_seqlens[-1])], cu_seqlens=cu_seqlens)
+        cu_seqlens = np.concatenate([[0], np.cumsum(self.lengths[rows])])
+        return Tokens(ids=self.ids[self.places(rows)], cu_seqlens=cu_seqlens)
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Where in ``ids`` the tokens of some captions stand, caption after caption."""
+        return packed_places(self.cu_seqlens[:-1][rows], self.lengths[rows])
 
     def packed(self) -> Packed:
         """The same as tensors."""
@@ -64,6 +66,16 @@ class Tokens:
         ids = np.full(mask.shape, pad, np.int64)
         ids[mask] = self.ids
         return ids, mask.astype(np.int64)
+
+
+def packed_places(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Spell out runs of places.
+
+    >>> packed_places(np.array([7, 2]), np.array([2, 3])).tolist()
+    [7, 8, 2, 3, 4]
+    """
+    ends = np.cumsum(lengths)
+    return np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
 
 
 def tokenise(tokenizer: Any, captions: Sequence[str], max_tokens: int = MAX_TOKENS) -> Tokens:

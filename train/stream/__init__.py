@@ -5,10 +5,12 @@ from tonics.train.stream import CachedTexts, stream
 
 from .batch import Batch
 from .reading import PlanSource, ReadAhead, check_images, pinned_memory, stream
-from .texts import CachedTexts, Texts, TokenisedTexts, positions
+from .texts import Cached, CachedStates, CachedTexts, Texts, TokenisedTexts, positions
 
 __all__ = [
     "Batch",
+    "Cached",
+    "CachedStates",
     "CachedTexts",
     "PlanSource",
     "ReadAhead",

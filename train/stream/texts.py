@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,10 +19,14 @@ class Texts(Protocol):
     """What the text tower needs of a pair, by pair number.
 
     Attributes:
+        kind: what comes: (B, d) "vectors", or ``Packed`` "states" or token ids, for the "encoder".
         identity: a hash of all there is, for checkpoints.
     """
 
     identity: str
+
+    @property
+    def kind(self) -> Literal["vectors", "states", "encoder"]: ...
 
     def __call__(self, pairs: np.ndarray) -> torch.Tensor | Packed: ...
 
@@ -35,6 +39,8 @@ class CachedTexts:
         dim: numbers of a vector.
         identity: a hash of what the vectors were made from.
     """
+
+    kind: Literal["vectors"] = "vectors"
 
     def __init__(
         self, lookup: Callable[[np.ndarray], np.ndarray], *, dim: int, identity: str
@@ -60,6 +66,39 @@ class CachedTexts:
         return torch.from_numpy(np.array(self.lookup(pairs), np.float32))
 
 
+class CachedStates:
+    """Token states computed beforehand, for a frozen text tower that pools them itself.
+
+    Args:
+        lookup: maps (n,) pair numbers to (sum t, dim) states of any float, and (n,) lengths.
+        dim: numbers of a state.
+        identity: a hash of what the states were made from.
+    """
+
+    kind: Literal["states"] = "states"
+
+    def __init__(
+        self,
+        lookup: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+        *,
+        dim: int,
+        identity: str,
+    ) -> None:
+        self.lookup, self.dim, self.identity = lookup, dim, identity
+
+    def __call__(self, pairs: np.ndarray) -> Packed:
+        states, lengths = self.lookup(pairs)
+        bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        return Packed(
+            rows=torch.from_numpy(states),
+            cu_seqlens=torch.from_numpy(bounds),
+            longest=int(lengths.max(initial=0)),
+        )
+
+
+Cached = CachedTexts | CachedStates
+
+
 class TokenisedTexts:
     """Token ids, made once, for a text tower that is fine-tuned.
 
@@ -67,6 +106,8 @@ class TokenisedTexts:
         pairs: (n,) increasing pair numbers. captions: the caption of each.
         max_tokens: where a caption is cut off.
     """
+
+    kind: Literal["encoder"] = "encoder"
 
     def __init__(
         self,

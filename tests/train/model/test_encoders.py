@@ -48,6 +48,20 @@ def test_half_precision_is_computed_in_and_near(encoder):
     assert encoder.encode(CAPTIONS).tobytes() == exact.tobytes()
 
 
+def test_what_each_token_became(encoder):
+    vectors, states, lengths = encoder.encode_tokens(CAPTIONS)
+    np.testing.assert_array_equal(vectors, encoder.encode(CAPTIONS))
+    assert states.dtype == np.float16
+    for caption, vector, own in zip(
+        CAPTIONS, vectors, np.split(states, lengths.cumsum()[:-1]), strict=True
+    ):
+        ids = encoder.tokenizer(caption, return_tensors="pt")
+        with torch.no_grad():
+            alone = encoder.model(**ids).last_hidden_state[0].numpy()
+        np.testing.assert_allclose(own, alone, atol=2e-3)
+        np.testing.assert_allclose(own.astype(np.float32).mean(0), vector, atol=2e-3)
+
+
 def test_no_captions_give_no_vectors(encoder):
     assert encoder.encode([]).shape == (0, 32)
 

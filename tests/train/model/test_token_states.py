@@ -1,0 +1,59 @@
+"""Encoders of several families on packed captions, against each caption alone."""
+
+import pytest
+import torch
+
+from tonics.train.model.packed import Packed
+from tonics.train.model.token_states import padding, prepare, token_states
+
+SHAPE = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+SHAPE |= {"intermediate_size": 64, "max_position_embeddings": 64}
+DISTIL = {"vocab_size": 99, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+FAMILIES = {  # and whether they take packed captions
+    "Bert": (SHAPE, True),
+    "Roberta": (SHAPE, True),
+    "Electra": (SHAPE, True),
+    "DistilBert": (DISTIL, True),
+    "MPNet": (SHAPE, False),
+}
+LENGTHS = (4, 1, 9, 6)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    import transformers
+
+    shape, packs = FAMILIES[request.param]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = getattr(transformers, f"{request.param}Config")(**shape)
+        encoder = getattr(transformers, f"{request.param}Model")(config)
+        torch.manual_seed(1)
+        ids = torch.randint(3, 99, (sum(LENGTHS),), dtype=torch.int32)
+    bounds = torch.tensor([0, *LENGTHS]).cumsum(0).int()
+    tokens = Packed(rows=ids, cu_seqlens=bounds, longest=max(LENGTHS))
+    return prepare(encoder.train()), tokens, packs
+
+
+def test_states_are_those_of_each_caption_alone(family):
+    encoder, tokens, _ = family
+    assert encoder.training  # as it was before it was tried out
+    states = token_states(encoder.eval(), tokens)
+    for part, ids in zip(states.split(LENGTHS), tokens.rows.split(LENGTHS), strict=True):
+        one = Packed(rows=ids, cu_seqlens=torch.tensor([0, len(ids)]), longest=len(ids))
+        torch.testing.assert_close(part, token_states(encoder, one), atol=1e-5, rtol=1e-4)
+
+
+def test_the_packed_way_is_that_of_transformers(family):
+    encoder, tokens, packs = family
+    assert padding(encoder, tokens) == pytest.approx(0 if packs else 4 * 9 / 20 - 1)
+    states = token_states(encoder.eval(), tokens)
+    if packs:
+        encoder.set_attn_implementation("sdpa")
+    try:
+        for part, ids in zip(states.split(LENGTHS), tokens.rows.split(LENGTHS), strict=True):
+            usual = encoder(input_ids=ids.long()[None]).last_hidden_state[0]
+            torch.testing.assert_close(part, usual, atol=1e-5, rtol=1e-4)
+    finally:
+        if packs:
+            encoder.set_attn_implementation("tonics_packed")
