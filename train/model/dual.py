@@ -238,8 +238,8 @@ def fixed_layers(encoder: Any, trained: int | None) -> list[nn.Module]:
     """
     if trained is None:
         return []
-    lists = [m for m in encoder.modules() if isinstance(m, nn.ModuleList)]
-    layers = list(max(lists, key=len, default=nn.ModuleList()))
+    lists = [list(m) for m in encoder.modules() if isinstance(m, nn.ModuleList)]
+    layers = max(lists, key=len, default=[])
     free = {id(m) for layer in layers[max(len(layers) - trained, 0) :] for m in layer.modules()}
     return [m for m in encoder.modules() if id(m) not in free and not list(m.children())]
 
