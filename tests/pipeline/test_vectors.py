@@ -10,6 +10,7 @@ import pytest
 
 from tonics.errors import StaleInput
 from tonics.pipeline.dataset import Dataset
+from tonics.pipeline.forecast import forecast
 from tonics.pipeline.graph import stages_of
 from tonics.pipeline.runner import bring_up_to_date
 from tonics.pipeline.vectors import States, Vectors
@@ -32,6 +33,14 @@ def dataset(copy: Path) -> Dataset:
         file.write(MORE)
     bring_up_to_date(stages_of(Dataset.open(copy))["embed/tokens"], workers=1)
     return Dataset.open(copy)
+
+
+def test_the_forecast_knows_that_states_take_room(copy: Path) -> None:
+    with (copy / "tonics.toml").open("a") as file:
+        file.write(MORE)
+    dataset = Dataset.open(copy)
+    known = forecast(dataset, [stages_of(dataset)["embed/tokens"]])
+    assert known[0].bytes == dataset.pairs().num_rows * 15 * 768
 
 
 def test_states_are_read_by_pair_and_average_to_the_vectors(dataset: Dataset) -> None:
