@@ -155,7 +155,8 @@ class ImageTower(nn.Module):
         if self.head.averages:  # what follows is linear up to the mean: computed once an image
             regions = F.layer_norm(exact(features), (self.feature_dim,))
             features, places = self.head.average(layout, regions, places)
-        rows = exact(self.project(features)) + exact(self.project_place(places))
+        by_item = None if self.head.averages else layout
+        rows = exact(self.project(features, by_item)) + exact(self.project_place(places))
         return self.head(rows, layout)
 
 
@@ -186,7 +187,8 @@ class TextTower(nn.Module):
         layout = Layout.of(texts.cu_seqlens, len(states), _places(texts.longest, states.device))
         if self.head.averages:
             (states,) = self.head.average(layout, exact(states))
-        return self.head(exact(self.project(states)), layout)
+        by_item = None if self.head.averages else layout
+        return self.head(exact(self.project(states, by_item)), layout)
 
 
 class Head(nn.Module):
@@ -216,7 +218,7 @@ class Head(nn.Module):
         present = layout.present(self._kept(layout))
         for block in self.blocks:
             rows = block(rows, layout, present)
-        return self.pool(self.refine(rows), layout, present)
+        return self.pool(self.refine(rows, layout), layout, present)
 
     def _kept(self, layout: Layout) -> torch.Tensor | None:
         """Draw which rows stay, in training; None for all."""

@@ -48,12 +48,14 @@ class Layout:
 
     Attributes:
         cu_seqlens: (n + 1,) int64.
+        owner: (sum t,) int64, the item of a row.
         positions: (sum t,) int64, of a row within its item.
         slots: (sum t,) int64, of a row among the n * longest places.
         longest: places of an item.
     """
 
     cu_seqlens: torch.Tensor
+    owner: torch.Tensor
     positions: torch.Tensor
     slots: torch.Tensor
     longest: int
@@ -66,7 +68,9 @@ class Layout:
         owner = items.repeat_interleave(bounds.diff(), output_size=rows)
         positions = torch.arange(rows, device=bounds.device) - bounds[owner]
         slots = owner * longest + positions
-        return cls(cu_seqlens=bounds, positions=positions, slots=slots, longest=longest)
+        return cls(
+            cu_seqlens=bounds, owner=owner, positions=positions, slots=slots, longest=longest
+        )
 
     def __len__(self) -> int:
         return len(self.cu_seqlens) - 1

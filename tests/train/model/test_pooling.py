@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tonics.train.model.packed import Layout
-from tonics.train.model.pooling import GPO, AttentionPool
+from tonics.train.model.pooling import GPO, AttentionPool, Dropout
 
 COUNTS = [3, 1, 6, 0]
 KEPT = torch.tensor([1, 0, 1, 1, 1, 1, 0, 1, 1, 1]).bool()
@@ -72,3 +72,15 @@ def test_attention_pooling_weighs_what_stays(laid_out):
         weights = pool.score(pool.norm(part)).softmax(0)
         alone = (part.unflatten(-1, (8, 2)) * weights[..., None]).sum(0).flatten()
         torch.testing.assert_close(vector, alone)
+
+
+def test_dropout_leaves_out_the_same_numbers_in_all_rows_of_an_item(laid_out):
+    _, layout = laid_out
+    dropout = Dropout(0.4)
+    torch.manual_seed(0)
+    found = torch.stack([dropout(torch.ones(10, 16), layout) for _ in range(100)])
+    for part in found.split(COUNTS[:3], dim=1):
+        assert (part == part[:, :1]).all()
+    assert not torch.equal(found[:, 0], found[:, 4])  # of two items
+    assert found.mean() == pytest.approx(1, abs=0.05)
+    assert torch.equal(dropout.eval()(torch.ones(10, 16), layout), torch.ones(10, 16))
