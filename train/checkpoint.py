@@ -1,8 +1,9 @@
 """Checkpoints: folders of safetensors and JSON, written whole or not at all, never pickle.
 
 ``checkpoints/step-00000200/`` holds ``state.safetensors`` (weights, optimizer state, running sums)
-and ``checkpoint.json`` (the step, and the identity of the run it belongs to). Random numbers need
-no state: the trainer seeds every step from the run's seed and the step's number.
+and ``checkpoint.json`` (the step, the identity of the run it belongs to, and what an adaptive
+curriculum has decided). Random numbers need no state: the trainer seeds every step from the run's
+seed, the step's number and the rank.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from ..artifact import atomic_folder, read_json, write_json
 from ..errors import FormatError, PlanMismatch
 
-VERSION = 1
+VERSION = 2
 KEPT = 2
 _NAME = re.compile(r"step-(\d{8,})")
 _STATE, _HEADER = "state.safetensors", "checkpoint.json"
@@ -34,16 +35,23 @@ class Checkpoint:
         step: batches already trained on; the next one is batch ``step`` of the plan.
         identity: what the run was made from, by name.
         tensors: everything that changes while training, by name.
+        state: what else does, as JSON.
     """
 
     step: int
     identity: Mapping[str, Any]
     tensors: Mapping[str, torch.Tensor]
+    state: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> Path:
         """Write ``folder/step-NNNNNNNN`` and delete all but the newest two."""
         path = folder / f"step-{self.step:08d}"
-        header = {"version": VERSION, "step": self.step, "identity": dict(self.identity)}
+        header = {
+            "version": VERSION,
+            "step": self.step,
+            "identity": dict(self.identity),
+            "state": dict(self.state),
+        }
         with atomic_folder(path) as tmp:
             save_tensors(self.tensors, tmp / _STATE)
             write_json(tmp / _HEADER, header)
@@ -65,9 +73,14 @@ class Checkpoint:
         try:
             header = read_json(path / _HEADER)
             if header["version"] != VERSION:
-                raise FormatError(path, f"version {header['version']!r}", expected=str(VERSION))
+                found, do_this = (
+                    f"version {header['version']!r}",
+                    "delete this run to start it over",
+                )
+                raise FormatError(path, found, expected=str(VERSION), do=do_this)
             tensors = load_file(path / _STATE)
-            return cls(step=header["step"], identity=header["identity"], tensors=tensors)
+            kept = {key: header[key] for key in ("step", "identity", "state")}
+            return cls(**kept, tensors=tensors)
         except (SafetensorError, KeyError, TypeError, OSError) as error:
             raise FormatError(path, f"not a whole checkpoint ({error})", do=do) from error
 

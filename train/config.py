@@ -40,6 +40,14 @@ class TrainConfig:
         seed: of the weights and of everything drawn while training.
         log_every, checkpoint_every: in steps.
         prefetch: batches that a thread works ahead.
+        loss: ``"info_nce"``, or ``"siglip"``, which likes to start at a temperature of 0.1.
+        chunk: a batch of more pairs has its logits computed in blocks of ``chunk**2``.
+        ema: how much of the average of all weights a step keeps, such as 0.999; the average is
+            what the run ends with. 0: none is taken.
+        compile: let torch compile the towers: minutes at the start, and other random numbers.
+        tensorboard: write the metrics for TensorBoard, too (needs its package).
+        input: where features come from: ``"store"`` reads them as they are needed, ``"resident"``
+            keeps all of them on the device, ``"auto"`` does so where they fit a GPU.
     """
 
     encoder: str = ""
@@ -68,6 +76,12 @@ class TrainConfig:
     log_every: int = 20
     checkpoint_every: int = 200
     prefetch: int = 2
+    loss: Literal["info_nce", "siglip"] = "info_nce"
+    chunk: int = 16_384
+    ema: float = 0.0
+    compile: bool = False
+    tensorboard: bool = False
+    input: Literal["store", "resident", "auto"] = "store"
 
     def __post_init__(self) -> None:
         allowed = {
@@ -88,10 +102,15 @@ class TrainConfig:
             "clip_norm": (self.clip_norm > 0, "above 0"),
             "seed": (self.seed >= 0, "0 or more"),
             "prefetch": (self.prefetch >= 0, "0 or more"),
+            "loss": (self.loss in ("info_nce", "siglip"), "'info_nce' or 'siglip'"),
+            "input": (
+                self.input in ("store", "resident", "auto"),
+                "'store', 'resident' or 'auto'",
+            ),
         }
-        for key in ("hidden", "max_tokens", "log_every", "checkpoint_every"):
+        for key in ("hidden", "max_tokens", "log_every", "checkpoint_every", "chunk"):
             allowed[key] = (getattr(self, key) > 0, "1 or more")
-        for key in ("dropout", "region_dropout", "token_dropout", "warmup"):
+        for key in ("dropout", "region_dropout", "token_dropout", "warmup", "ema"):
             allowed[key] = (0 <= getattr(self, key) < 1, "0 to below 1")
         for key, (fine, expected) in allowed.items():
             if not fine:
@@ -102,20 +121,24 @@ class TrainConfig:
         return self.embedding_dim > 0 and self.embedding_dim % HEADS == 0
 
     def total_steps(self, plan: Plan) -> int:
-        """How many batches will be trained on.
+        """How many batches will be trained on; of pools as many as the plan's schedule says.
 
         Raises:
             ConfigError: more than the plan has, or it has none.
         """
-        if not len(plan) or (self.steps or 0) > len(plan):
-            found = f"steps = {self.steps} on a plan of {len(plan)} batches"
+        count = len(plan)
+        if count and plan.schedule is not None:
+            count = int(plan.schedule["steps"])
+        if not count or (self.steps or 0) > count:
+            found = f"steps = {self.steps} on a plan of {count} batches"
             raise ConfigError(
                 "train.steps", found, do="build a plan with more epochs, or take fewer"
             )
-        return self.steps or len(plan)
+        return self.steps or count
 
     def identity(self) -> dict[str, Any]:
         """The settings that affect the result; an encoder's name is not its content."""
         runtime = {"checkpoint_every", "prefetch", "encoder", "encoder_revision"}
+        runtime |= {"tensorboard", "input"}
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in runtime}
         return kept | {"betas": list(self.betas)}

@@ -130,6 +130,32 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"))
 
 
+POOLS = {"steps": 22, "threshold": 0.2, "block": 5, "root_share": 0.25}
+
+
+@pytest.fixture(scope="session")
+def pools_plan(world: World, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """The batches of ``world``'s plan as pools: a root, two objects below it, one below those."""
+    plan, folder = world.plan, tmp_path_factory.mktemp("pools") / "pools"
+    node = np.repeat(np.arange(4, dtype=np.int32), 4)
+    zeros = np.zeros(16, np.int32)
+    batches = Batches(
+        epoch=zeros, phase=zeros.astype(np.int16), node=node, pairs=np.array(plan.batches.pairs)
+    )
+    outside = ("plan_id", "batches_hash", "groups_hash", "pairs_hash", "remainder_hash")
+    header = {key: value for key, value in plan.header.items() if key not in outside}
+    phase = {"name": "pools", "builder": "pools", "params": {}, "first_epoch": 0, "epochs": 1}
+    header |= {
+        "nodes": ["entity.n.01", "animal.n.01", "vehicle.n.01", "dog.n.01"],
+        "counts": {"batches": 16, "epochs": 1, "pairs": plan.pairs.num_rows, "remainder": 0},
+        "phases": [phase],
+        "schedule": {**POOLS, "kind": "adaptive", "pools": [0, 1, 2, 3], "parents": [-1, 0, 0, 1]},
+    }
+    with atomic_folder(folder) as tmp:
+        write_plan(tmp, header, batches, plan.pairs, plan.remainder, {})
+    return Plan(folder)
+
+
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of two layers with random weights, and a tokenizer of some twenty words."""

@@ -59,7 +59,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage):
         if damage == "no json":
             header.write_text("{")
     else:
-        header.write_text(header.read_text().replace('"version": 1', '"version": 9'))
+        header.write_text(header.read_text().replace('"version": 2', '"version": 9'))
     with pytest.raises(FormatError, match=r"step-00000007|checkpoint\.json"):
         Checkpoint.read(path)
 

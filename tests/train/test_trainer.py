@@ -45,7 +45,7 @@ def run_of(world, run, config=TINY, texts="cached", **options):
 
 def lines_of(run: Path) -> list[dict]:
     """Metrics without what may differ: the times."""
-    times = ("samples_per_s", "data_wait")
+    times = ("samples_per_s", "tokens_per_s", "data_wait")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in times} for line in lines]
 
@@ -111,7 +111,7 @@ def test_every_planned_batch_is_trained_on_in_order(world, tmp_path, monkeypatch
     seen = []
     honest = trainer.train_step
     monkeypatch.setattr(
-        trainer, "train_step", lambda s, b: (seen.append((b.step, b.pairs)), honest(s, b))[1]
+        trainer, "train_step", lambda s, k, b: (seen.append((b.step, b.pairs)), honest(s, k, b))[1]
     )
     run_of(world, tmp_path)
     assert [step for step, _ in seen] == list(range(16))
@@ -378,9 +378,9 @@ def test_the_optimizer_follows_the_schedule_at_both_rates(world, finetune, tmp_p
 
     used, honest = [], trainer.train_step
 
-    def spied(state, batch):
+    def spied(state, step, batch):
         used.append({group["lr"] for group in state.optimizer.param_groups})
-        return honest(state, batch)
+        return honest(state, step, batch)
 
     monkeypatch.setattr(trainer, "train_step", spied)
     run_of(world, tmp_path, finetune, texts=None)

@@ -43,6 +43,7 @@ def stream(
     texts: Texts,
     *,
     start: int = 0,
+    steps: Iterable[int] | None = None,
     rank: int = 0,
     world: int = 1,
     max_regions: int | None = None,
@@ -72,7 +73,7 @@ def stream(
     import webdataset
 
     return webdataset.DataPipeline(
-        PlanSource(plan, start, rank, world),
+        PlanSource(plan, start, rank, world, steps=steps),
         ReadAhead(plan, store, texts, max_regions, prefetch, threads, device),
     )
 
@@ -101,15 +102,24 @@ def check_images(plan: Plan, store: FeatureStore) -> None:
 
 
 class PlanSource:
-    """First stage: (step, pair numbers) of every batch."""
+    """First stage: (step, pair numbers) of every batch, or of the ``steps`` one asks for."""
 
-    def __init__(self, plan: Plan, start: int = 0, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        *,
+        steps: Iterable[int] | None = None,
+    ) -> None:
         if not 0 <= start <= len(plan):
             raise InputError(plan.path, f"start={start}", expected=f"0 to {len(plan)}")
         if not 0 <= rank < world:
             raise InputError(plan.path, f"rank {rank} of {world}", expected=f"0 to {world - 1}")
         plan.rows_per_rank(world)
-        self.plan, self.start, self.rank, self.world = plan, start, rank, world
+        self.plan, self.rank, self.world = plan, rank, world
+        self.steps = range(start, len(plan)) if steps is None else steps
 
     def __call__(self) -> Iterator[tuple[int, np.ndarray]]:
         worker = torch.utils.data.get_worker_info()
@@ -117,7 +127,7 @@ class PlanSource:
             found = f"a DataLoader with {worker.num_workers} workers"
             do = "iterate the stream itself, or give DataLoader num_workers=0: a thread reads ahead"
             raise InputError("stream", found, expected="one reader, else batches repeat", do=do)
-        for step in range(self.start, len(self.plan)):
+        for step in self.steps:
             yield step, self.plan.rank_rows(step, self.rank, self.world)
 
 
