@@ -33,7 +33,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "mixed": {"curriculum": "tonics-mixed"},
     "adaptive": {"curriculum": "adaptive"},
 }
-FEW = ("random", "communities", "mixed")
+FEW = ("random", "communities")
 SMALL = {"embedding_dim": 256, "hidden": 256, "max_regions": 20}
 MEAN = {**SMALL, "pooling": "mean", "text_pooling": "mean"}
 GPO = {**SMALL, "pooling": "gpo", "text_pooling": "gpo"}
@@ -50,6 +50,8 @@ class Study:
 
 
 STUDIES = {
+    "scenes": Study(plans=tuple(PLANS), batch_size=64, epochs=8),
+    "scenes-long": Study(batch_size=64, epochs=32),
     "curricula": Study(plans=tuple(PLANS)),
     "gpo": Study(train=GPO),
     "gpo-images": Study(plans=("random",), train={**GPO, "text_pooling": "mean"}),
