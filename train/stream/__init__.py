@@ -5,7 +5,7 @@ from tonics.train.stream import CachedTexts, stream
 
 from .batch import Batch
 from .reading import PlanSource, ReadAhead, check_images, pinned_memory, stream
-from .texts import CachedTexts, Texts, TokenisedTexts, positions
+from .texts import CachedTexts, Texts, TokenisedTexts, positions, texts_of
 
 __all__ = [
     "Batch",
@@ -18,4 +18,5 @@ __all__ = [
     "pinned_memory",
     "positions",
     "stream",
+    "texts_of",
 ]
