@@ -1,10 +1,11 @@
 """Planned batches as ready tensors, in exactly the planned order.
 
-from tonics.train.stream import CachedTexts, stream
+from tonics.train.stream import CachedTexts, fits, packed, resident, stream
 """
 
 from .batch import Batch
 from .reading import PlanSource, ReadAhead, check_images, pinned_memory, stream
+from .resident import fits, resident
 from .texts import CachedTexts, Texts, TokenisedTexts, positions, texts_of
 
 __all__ = [
@@ -15,8 +16,10 @@ __all__ = [
     "Texts",
     "TokenisedTexts",
     "check_images",
+    "fits",
     "pinned_memory",
     "positions",
+    "resident",
     "stream",
     "texts_of",
 ]

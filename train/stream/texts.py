@@ -77,9 +77,10 @@ class TokenisedTexts:
         captions: Sequence[str] | Tokens,
         max_tokens: int = MAX_TOKENS,
     ) -> None:
-        made = isinstance(captions, Tokens)
         self.pairs = pairs
-        self.tokens = captions if made else tokenise(tokenizer, captions, max_tokens)
+        if not isinstance(captions, Tokens):
+            captions = tokenise(tokenizer, captions, max_tokens)
+        self.tokens = captions
         arrays = (pairs, self.tokens.ids, self.tokens.cu_seqlens)
         self.identity = hash_json([hash_bytes(np.ascontiguousarray(a).data) for a in arrays])
 
