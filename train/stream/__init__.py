@@ -4,6 +4,8 @@ from tonics.train.stream import CachedTexts, fits, packed, resident, stream
 """
 
 from .batch import Batch
+from .pack_tars import Pack
+from .packed import packed
 from .reading import PlanSource, ReadAhead, check_images, pinned_memory, stream
 from .resident import fits, resident
 from .texts import CachedTexts, Texts, TokenisedTexts, positions, texts_of
@@ -11,12 +13,14 @@ from .texts import CachedTexts, Texts, TokenisedTexts, positions, texts_of
 __all__ = [
     "Batch",
     "CachedTexts",
+    "Pack",
     "PlanSource",
     "ReadAhead",
     "Texts",
     "TokenisedTexts",
     "check_images",
     "fits",
+    "packed",
     "pinned_memory",
     "positions",
     "resident",
