@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from bisect import bisect_right
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import torch
 
 from ...errors import FormatError, InputError
 from ...features.ahead import work_ahead
+from ...features.regions import ordinary_memory
 from ..model.packed import Packed
 from ..model.tokens import tokenise
 from ..plan import Plan
@@ -30,6 +32,9 @@ from .batch import Batch
 from .pack_files import REPACK
 from .pack_tars import Pack, Sample, Tar
 from .texts import Texts, checked_tokenizer
+
+_SLACK = 8  # memory is larger by one part in so many than what is needed now
+_SPARE = 3  # pieces of memory kept while nobody needs them
 
 
 def packed(
@@ -98,6 +103,8 @@ class _Reader:
         self.pack, self.texts, self.rows = pack, texts, pack.rows(rank, world)
         self.kept = 1 + threads  # tars
         self.max_regions, self.device = max_regions, torch.device(device)
+        on_gpu = self.device.type == "cuda"
+        self._memory = _pinned_rows(pack.dim) if on_gpu else _Memory(pack.dim)
         self.entries = pack.tars(rank if pack.ranks > 1 else 0)
         self.firsts = [tar.first for tar in self.entries]
         self._lock = threading.Lock()
@@ -110,7 +117,7 @@ class _Reader:
         counts = sample.counts
         if self.max_regions is not None:
             counts = np.minimum(counts, self.max_regions)
-        features, geometry = _gather(tar, sample.source, counts, step)
+        features, geometry = self._gather(tar, sample.source, counts)
         cu_seqlens = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         return Batch(
             step=step,
@@ -121,6 +128,23 @@ class _Reader:
             longest=int(counts.max(initial=0)),
             texts=self._texts(sample),
         )
+
+    def _gather(
+        self, tar: Tar, source: np.ndarray, counts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Put a batch's regions together: views where they lie together, else copies."""
+        features, geometry = [], []
+        for number, first, stop in _runs(source, counts):
+            part = tar.part(number)
+            if stop > len(part.features):
+                found = f"rows up to {stop} of a sample with {len(part.features)}"
+                raise FormatError(f"{tar.where}: sample {number}", found, do=REPACK)
+            features.append(part.features[first:stop])
+            geometry.append(part.geometry[first:stop])
+        if len(features) == 1:
+            return features[0], geometry[0]
+        into = self._memory(int(counts.sum()))
+        return np.concatenate(features, out=into), np.concatenate(geometry)
 
     def _texts(self, sample: Sample) -> torch.Tensor | Packed:
         if hasattr(self.texts, "identity"):
@@ -142,22 +166,45 @@ class _Reader:
             return self._tars[number]
 
 
-def _gather(
-    tar: Tar, source: np.ndarray, counts: np.ndarray, step: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Put a batch's regions together: a view where they lie together, else a copy."""
-    features, geometry = [], []
-    for number, first, stop in _runs(source, counts):
-        part = tar.part(number)
-        if stop > len(part.features):
-            where = f"{tar.where}: step {step}"
-            found = f"rows up to {stop} of a sample with {len(part.features)}"
-            raise FormatError(where, found, do=REPACK)
-        features.append(part.features[first:stop])
-        geometry.append(part.geometry[first:stop])
-    if len(features) == 1:
-        return features[0], geometry[0]
-    return np.concatenate(features), np.concatenate(geometry)
+class _Memory:
+    """Memory for the features of batches, used again once nobody refers to a batch any more."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim, self._lock = dim, threading.Lock()
+        self._lent: list[tuple[np.ndarray, Callable[[], np.ndarray | None]]] = []
+
+    def __call__(self, rows: int) -> np.ndarray:
+        """Lend (rows, D) float16; every view of it keeps it lent."""
+        with self._lock:
+            free: list[np.ndarray] = []
+            taken = []
+            for memory, borrower in self._lent:
+                if borrower() is None:
+                    free.append(memory)
+                else:
+                    taken.append((memory, borrower))
+            free.sort(key=len)
+            memory = free.pop() if free else ordinary_memory((0, self.dim))
+            if len(memory) < rows:
+                memory = ordinary_memory((rows + rows // _SLACK, self.dim))
+            lent = np.asarray(memoryview(memory[:rows]))  # type: ignore[arg-type]
+            spare = [(old, _nobody) for old in free[-_SPARE:]]
+            self._lent = [*taken, *spare, (memory, weakref.ref(lent))]
+        return lent
+
+
+def _nobody() -> None:
+    """Stand in for a reference to what is gone."""
+
+
+def _pinned_rows(dim: int) -> Callable[[int], np.ndarray]:
+    """Make what lends pinned memory; torch knows when a device has copied from it."""
+
+    def lend(rows: int) -> np.ndarray:
+        lent: np.ndarray = torch.empty(rows, dim, dtype=torch.float16, pin_memory=True).numpy()
+        return lent
+
+    return lend
 
 
 def _runs(source: np.ndarray, counts: np.ndarray) -> list[tuple[int, int, int]]:

@@ -159,6 +159,29 @@ def test_what_lies_together_is_not_copied(world, packs):
     assert_same(packed(packs.whole, world.texts), expected)
 
 
+def test_memory_of_batches_that_are_not_kept_is_used_again(world, tmp_path):
+    pack = make_pack(tmp_path / "pack", world, shard_bytes=1 << 30)  # from step 4 on in pieces
+    found = packed(pack, world.texts, prefetch=1)
+    places = [batch.features.data_ptr() for batch in found]
+    assert len(set(places[4:])) <= 4
+    kept = [batch.features[1:] for batch in packed(pack, world.texts, threads=2)]
+    for features, batch in zip(kept, stream(world.plan, world.store, world.texts), strict=True):
+        assert torch.equal(features, batch.features[1:])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_what_goes_to_a_gpu_is_pinned(world, packs):
+    busy, found = torch.ones(4096, 4096, device="cuda"), []
+    for batch in packed(packs.whole, world.texts, device="cuda"):
+        assert all(getattr(batch, name).is_pinned() for name in NAMES)
+        for _ in range(20):
+            busy = busy @ busy / 4096
+        found.append(batch.to("cuda"))
+    expected = stream(world.plan, world.store, world.texts)
+    assert_same([batch.to("cpu") for batch in found], expected)
+
+
 def test_a_tokenizer_reads_the_captions(world, packs, encoder_folder):
     tokenizer, _ = load_text_encoder(str(encoder_folder))
     texts = TokenisedTexts.of_plan(tokenizer, world.plan)
