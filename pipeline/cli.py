@@ -310,7 +310,7 @@ def pack(
     """Write a plan as webdataset tars, a sample a batch; see docs/packs.md.
 
     It says first how many bytes that will be, and refuses when the disk has no room for them. An
-    image is stored once a tar, and again in the next: an epoch costs about the features once.
+    image is stored once a tar, and again in the next: larger tars make a smaller pack.
 
     Example: tonics -C my-dataset pack mixed --ranks 2 --output /data/mixed
     """
