@@ -28,11 +28,21 @@ def made_up_regions(rng: np.random.Generator, count: int, dim: int) -> Regions:
 
 
 def write_store_and_plan(
-    folder: Path, *, images: int, regions: int, dim: int, batches: int, batch_size: int
+    folder: Path,
+    *,
+    images: int,
+    regions: int,
+    dim: int,
+    batches: int,
+    batch_size: int,
+    passes: bool = False,
 ) -> None:
     """Write ``store``, random regions, and ``plan``, batches of its images drawn at random.
 
     Every image has one caption, whose pair number is the image's.
+
+    Args:
+        passes: every image once before any comes again.
     """
     rng = np.random.default_rng(0)
     (folder / "store").mkdir()
@@ -53,10 +63,20 @@ def write_store_and_plan(
         epoch=np.zeros(batches, np.int32),
         phase=np.zeros(batches, np.int16),
         node=np.full(batches, -1, np.int32),
-        pairs=np.stack([rng.permutation(images)[:batch_size] for _ in range(batches)]),
+        pairs=_batches(rng, images, batches, batch_size, passes),
     )
     header = {"batch_size": batch_size, "sub_block": 1, "nodes": [], "inputs": {}, "phases": []}
     (folder / "plan").mkdir()
     none_left = REMAINDER_SCHEMA.empty_table()
     counts = {"counts": {"epochs": 1}}
     write_plan(folder / "plan", header | counts, planned, pa.table(pairs), none_left, {})
+
+
+def _batches(
+    rng: np.random.Generator, images: int, batches: int, batch_size: int, passes: bool
+) -> np.ndarray:
+    if not passes:
+        return np.stack([rng.permutation(images)[:batch_size] for _ in range(batches)])
+    count = batches * batch_size
+    rows = np.concatenate([rng.permutation(images) for _ in range(-(-count // images))])
+    return rows[:count].reshape(batches, batch_size)

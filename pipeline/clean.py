@@ -38,7 +38,7 @@ def clean_dataset(dataset: Dataset, *, unnamed: bool) -> Iterator[str]:
 
 def _own_places(dataset: Dataset) -> list[Path]:
     """Files and folders that are ours alone: never the user's photos."""
-    names = ("features", "nouns", "embeddings", "plans", "runs", "evaluation", "rejected")
+    names = ("features", "nouns", "embeddings", "plans", "shards", "runs", "evaluation", "rejected")
     folders = [dataset.root / name for name in names]
     files = [dataset.images_file, dataset.pairs_file]
     files += [dataset.ontology_file, dataset.detections_file]

@@ -290,6 +290,45 @@ _stage_command("train", "Train a dual encoder on a plan.", "train mixed")
 _stage_command("eval", "Score a trained run on retrieval.", "eval mixed")
 
 
+@app.command(rich_help_panel="Stages")
+def pack(
+    context: typer.Context,
+    plan: Annotated[str, typer.Argument(help="Name of the plan.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The folder to write; shards/PLAN when omitted."),
+    ] = None,
+    ranks: Annotated[
+        int, typer.Option(min=1, help="Tars for each of so many ranks, of its rows.", metavar="W")
+    ] = 1,
+    shard_bytes: Annotated[
+        int, typer.Option(min=1, help="The most bytes of a tar; a large batch may need more.")
+    ] = 1_000_000_000,
+    force: Annotated[bool, typer.Option("--force", help="Replace a pack that is there.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a plan as webdataset tars, a sample a batch; see docs/packs.md.
+
+    It says first how many bytes that will be, and refuses when the disk has no room for them. An
+    image is stored once a tar, and again in the next: larger tars make a smaller pack.
+
+    Example: tonics -C my-dataset pack mixed --ranks 2 --output /data/mixed
+    """
+    from .packing import pack_plan
+
+    done = pack_plan(
+        open_dataset(context),
+        plan,
+        output=output,
+        ranks=ranks,
+        shard_bytes=shard_bytes,
+        force=force,
+        quiet=quiet,
+        tell=typer.echo,
+    )
+    typer.echo(f"wrote {done.folder}")
+
+
 # -- looking at a dataset
 # ----------------------------------------------------------------------------
 

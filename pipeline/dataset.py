@@ -112,6 +112,10 @@ class Dataset:
         """The folder of a plan."""
         return self.root / "plans" / name
 
+    def pack(self, name: str) -> Path:
+        """The folder of a plan's tars."""
+        return self.root / "shards" / name
+
     def run(self, name: str) -> Path:
         """The folder of a training run."""
         return self.root / "runs" / name

@@ -8,6 +8,9 @@ The stages are ``PlanSource | ReadAhead``. There are no worker processes: thread
 order, content and counts are those of the plan, whatever the depth. Every rank reads the same plan
 and takes its own rows of each batch.
 
+Regions and token ids are packed, item after item, and no batch holds any padding: nothing would be
+gained from sorting captions by length, inside a batch or across.
+
 Batches lie in memory that is used again (fresh memory is ten times slower), but never while anybody
 refers to a batch, one of its tensors, or a view of one: keep what you like, it only costs memory.
 For a CUDA device the memory is pinned, and copies made with ``non_blocking`` on the stream that was
@@ -31,7 +34,7 @@ from ...features.ring import BufferPool
 from ..model.packed import Packed
 from ..plan import Plan
 from .batch import Batch
-from .texts import Texts
+from .texts import Texts, texts_of
 
 if TYPE_CHECKING:
     from ...features import FeatureStore
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 def stream(
     plan: Plan,
     store: FeatureStore,
-    texts: Texts,
+    texts: Texts | Any,
     *,
     start: int = 0,
     steps: Iterable[int] | None = None,
@@ -51,10 +54,14 @@ def stream(
     threads: int = 1,
     device: torch.device | str = "cpu",
 ) -> Any:
-    """Stream a plan's batches, from batch ``start`` on.
+    """Stream a plan's batches, from batch ``start`` on, or in an order of one's own.
 
     Args:
-        texts: ``CachedTexts`` or ``TokenisedTexts``.
+        texts: ``CachedTexts``, ``TokenisedTexts``, or a tokenizer, with which all captions of the
+            plan are tokenised now.
+        steps: which batches, in which order, repeats allowed; None: from ``start`` to the end. They
+            are taken ``prefetch`` batches before they are used, one at a time, so that whoever
+            decides them may still be deciding; an iterator gives one run of the stream.
         rank, world: this process takes rows ``[rank * B / world, (rank + 1) * B / world)``.
         max_regions: keep only the first regions of each image (they are sorted by score).
         prefetch: batches that may be ready, or under way, before they are asked for; 0 for no
@@ -74,7 +81,7 @@ def stream(
 
     return webdataset.DataPipeline(
         PlanSource(plan, start, rank, world, steps=steps),
-        ReadAhead(plan, store, texts, max_regions, prefetch, threads, device),
+        ReadAhead(plan, store, texts_of(texts, plan), max_regions, prefetch, threads, device),
     )
 
 

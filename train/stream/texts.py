@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
 
 from ...artifact import hash_bytes, hash_json
-from ...errors import PlanMismatch, first_ten
+from ...errors import InputError, PlanMismatch, first_ten
 from ..model.packed import Packed
-from ..model.tokens import MAX_TOKENS, tokenise
+from ..model.tokens import MAX_TOKENS, Tokens, tokenise
 from ..plan import Plan
+from .token_files import kept_tokens, tokens_identity
 
 
 class Texts(Protocol):
@@ -103,7 +105,7 @@ class TokenisedTexts:
     """Token ids, made once, for a text tower that is fine-tuned.
 
     Args:
-        pairs: (n,) increasing pair numbers. captions: the caption of each.
+        pairs: (n,) increasing pair numbers. captions: the caption of each, or their tokens.
         max_tokens: where a caption is cut off.
     """
 
@@ -113,22 +115,67 @@ class TokenisedTexts:
         self,
         tokenizer: Any,
         pairs: np.ndarray,
-        captions: Sequence[str],
+        captions: Sequence[str] | Tokens,
         max_tokens: int = MAX_TOKENS,
     ) -> None:
         self.pairs = pairs
-        self.tokens = tokenise(tokenizer, captions, max_tokens)
+        if not isinstance(captions, Tokens):
+            captions = tokenise(tokenizer, captions, max_tokens)
+        self.tokens = captions
         arrays = (pairs, self.tokens.ids, self.tokens.cu_seqlens)
         self.identity = hash_json([hash_bytes(np.ascontiguousarray(a).data) for a in arrays])
 
     @classmethod
-    def of_plan(cls, tokenizer: Any, plan: Plan, max_tokens: int = MAX_TOKENS) -> TokenisedTexts:
-        """Tokenise every caption of a plan's pairs."""
-        pairs = plan.pairs.column("pair").to_numpy()
-        return cls(tokenizer, pairs, plan.pairs.column("caption").to_pylist(), max_tokens)
+    def of_plan(
+        cls,
+        tokenizer: Any,
+        plan: Plan,
+        max_tokens: int = MAX_TOKENS,
+        *,
+        cache: Path | str | None = None,
+    ) -> TokenisedTexts:
+        """Tokenise every caption of a plan's pairs, or map the tokens that were kept of them.
+
+        Args:
+            cache: a folder to keep the tokens in, for other ranks and later runs.
+        """
+        pairs, captions = (plan.pairs.column(name) for name in ("pair", "caption"))
+        found: Sequence[str] | Tokens
+        if cache is None:
+            found = captions.to_pylist()
+        else:
+            identity = tokens_identity(tokenizer, plan.header["pairs_hash"], max_tokens)
+            found = kept_tokens(
+                Path(cache) / f"{identity}.tokens.arrow",
+                lambda: tokenise(tokenizer, captions.to_pylist(), max_tokens),
+            )
+        return cls(tokenizer, pairs.to_numpy(), found, max_tokens)
 
     def __call__(self, pairs: np.ndarray) -> Packed:
         return self.tokens.take(positions(self.pairs, pairs)).packed()
+
+
+def texts_of(texts: Texts | Any, plan: Plan) -> Texts:
+    """Turn a tokenizer into the texts of a plan; what are texts already stay as they are.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if hasattr(texts, "identity"):
+        return cast(Texts, texts)
+    return TokenisedTexts.of_plan(checked_tokenizer(texts), plan)
+
+
+def checked_tokenizer(tokenizer: Any) -> Any:
+    """Refuse what is no tokenizer.
+
+    Raises:
+        InputError: it cannot be called, or does not say how long a text may be.
+    """
+    if callable(tokenizer) and hasattr(tokenizer, "model_max_length"):
+        return tokenizer
+    expected = "CachedTexts, TokenisedTexts or a Hugging Face tokenizer"
+    raise InputError("texts", f"a {type(tokenizer).__name__}", expected=expected)
 
 
 def positions(known: np.ndarray, pairs: np.ndarray) -> np.ndarray:

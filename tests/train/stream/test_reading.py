@@ -54,22 +54,59 @@ def test_equals_the_naive_loop_for_any_depth(world, prefetch):
     assert_same(found, naive(world))
 
 
+@pytest.mark.parametrize(("prefetch", "threads"), [(0, 1), (1, 1), (3, 2), (20, 4)])
 @pytest.mark.parametrize("of", [1, 2, 4])
-def test_the_ranks_together_are_the_batch(world, of):
+def test_the_ranks_together_are_the_batch(world, of, prefetch, threads):
+    options = {"world": of, "prefetch": prefetch, "threads": threads}
     ranks = [
-        list(stream(world.plan, world.store, world.texts, rank=r, world=of)) for r in range(of)
+        list(stream(world.plan, world.store, world.texts, rank=r, **options)) for r in range(of)
     ]
     for r in range(of):
         assert_same(ranks[r], naive(world, r, of))
-    for step, parts in enumerate(zip(*ranks, strict=True)):
-        np.testing.assert_array_equal(
-            np.concatenate([b.pairs for b in parts]), world.plan.batch(step)
-        )
+    whole = naive(world)
+    for parts, (step, pairs, features, geometry, cu_seqlens, texts) in zip(
+        zip(*ranks, strict=True), whole, strict=True
+    ):
+        assert {b.step for b in parts} == {step}
+        joined = {n: torch.cat([getattr(b, n) for b in parts]) for n in ("features", "geometry")}
+        np.testing.assert_array_equal(np.concatenate([b.pairs for b in parts]), pairs)
+        np.testing.assert_array_equal(joined["features"], features)
+        np.testing.assert_array_equal(joined["geometry"], geometry)
+        np.testing.assert_array_equal(torch.cat([b.texts for b in parts]), texts)
+        counts = torch.cat([b.cu_seqlens.diff() for b in parts])
+        np.testing.assert_array_equal(counts, np.diff(cu_seqlens))
 
 
 def test_resume_is_one_integer(world):
     assert_same(stream(world.plan, world.store, world.texts, start=9), naive(world, start=9))
     assert list(stream(world.plan, world.store, world.texts, start=len(world.plan))) == []
+
+
+def test_the_caller_decides_the_steps(world):
+    wanted = [5, 2, 2, 15, 0]
+    planned = list(naive(world))
+    for prefetch in (0, 3):
+        found = stream(world.plan, world.store, world.texts, steps=wanted, prefetch=prefetch)
+        assert_same(found, [planned[step] for step in wanted])
+        assert_same(found, [planned[step] for step in wanted])
+    with pytest.raises(InputError, match="batch 16"):
+        list(stream(world.plan, world.store, world.texts, steps=[3, 16]))
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_steps_are_taken_no_earlier_than_they_must(world, prefetch):
+    taken = []
+
+    def deciding():
+        for step in (3, 1, 4, 1, 5, 9, 2, 6):
+            taken.append(step)
+            yield step
+
+    used = 0
+    for _ in stream(world.plan, world.store, world.texts, steps=deciding(), prefetch=prefetch):
+        used += 1
+        assert used <= len(taken) <= used + prefetch
+    assert used == len(taken) == 8
 
 
 def test_max_regions_keeps_the_first(world):
@@ -171,6 +208,70 @@ def test_tokenised_texts(world, encoder_folder):
         wanted = tokenizer(captions)["input_ids"]
         cut = np.split(batch.texts.rows.numpy(), batch.texts.cu_seqlens[1:-1].numpy())
         assert [ids.tolist() for ids in cut] == wanted
+
+
+def test_a_tokenizer_will_do_for_texts(world, encoder_folder):
+    tokenizer, _ = load_text_encoder(str(encoder_folder))
+    found = stream(world.plan, world.store, tokenizer)
+    expected = stream(world.plan, world.store, TokenisedTexts.of_plan(tokenizer, world.plan))
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a.texts.rows, b.texts.rows)
+        assert torch.equal(a.texts.cu_seqlens, b.texts.cu_seqlens)
+    with pytest.raises(InputError, match="texts: a list, expected CachedTexts"):
+        stream(world.plan, world.store, ["a dog"])
+
+
+class Counting:
+    """A tokenizer that says how many captions it was given."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.captions = tokenizer, 0
+
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
+    def __call__(self, captions, **options):
+        self.captions += len(captions)
+        return self.tokenizer(captions, **options)
+
+
+def test_captions_are_tokenised_once_and_kept(world, encoder_folder, tmp_path):
+    tokenizer, _ = load_text_encoder(str(encoder_folder))
+    counting, cache = Counting(tokenizer), tmp_path / "cache"
+    plain = TokenisedTexts.of_plan(tokenizer, world.plan)
+    for _ in range(2):
+        kept = TokenisedTexts.of_plan(counting, world.plan, cache=cache)
+        assert kept.identity == plain.identity
+        rows = world.plan.batch(3)
+        assert torch.equal(kept(rows).rows, plain(rows).rows)
+        assert counting.captions == 128
+    (file,) = cache.iterdir()
+    assert not kept.tokens.ids.flags.owndata  # it is mapped
+    short = TokenisedTexts.of_plan(counting, world.plan, 4, cache=cache)
+    assert short.identity == TokenisedTexts.of_plan(tokenizer, world.plan, 4).identity
+    assert len(list(cache.iterdir())) == 2
+    other, _ = load_text_encoder(str(encoder_folder))
+    other.add_tokens(["frisbee by"])
+    TokenisedTexts.of_plan(other, world.plan, cache=cache)
+    assert len(list(cache.iterdir())) == 3
+    assert file in cache.iterdir()
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "empty"])
+def test_damaged_tokens_are_made_anew(world, encoder_folder, tmp_path, damage):
+    tokenizer, _ = load_text_encoder(str(encoder_folder))
+    plain = TokenisedTexts.of_plan(tokenizer, world.plan, cache=tmp_path).identity
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    at = whole.index(plain_ids(tokenizer, world)) + 8
+    changed = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+    file.write_bytes({"cut": whole[:-100], "altered": changed, "empty": b""}[damage])
+    assert TokenisedTexts.of_plan(tokenizer, world.plan, cache=tmp_path).identity == plain
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [whole]
+
+
+def plain_ids(tokenizer, world):
+    return TokenisedTexts.of_plan(tokenizer, world.plan).tokens.ids[:8].tobytes()
 
 
 def test_the_identity_of_texts_follows_their_content(world, encoder_folder):
