@@ -62,8 +62,7 @@ def bytes_of(run: Path) -> dict[str, str]:
     return {f.relative_to(run).as_posix(): hash_file(f) for f in files}
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-@pytest.mark.parametrize("kind", ["static", "drawn"])
+@pytest.mark.parametrize(("kind", "ranks"), [("static", 2), ("static", 4), ("drawn", 2)])
 def test_a_stopped_run_of_several_ranks_ends_like_a_whole_one(ran, kind, ranks):
     whole, stopped = ran / f"{kind}-whole-{ranks}", ran / f"{kind}-stopped-{ranks}"
     assert bytes_of(stopped) == bytes_of(whole)

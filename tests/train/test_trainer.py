@@ -230,6 +230,34 @@ def test_what_is_frozen_is_not_optimised(world):
     assert set(Average(net, 0.9).tensors) == {"1.weight", "1.bias"}
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_no_step_waits_for_the_gpu(world, tmp_path, monkeypatch):
+    import tonics.train.trainer as trainer
+
+    honest = trainer.train_step
+
+    def strict(state, step, batch):
+        torch.cuda.set_sync_debug_mode("error" if step else "default")  # the first one warms up
+        honest(state, step, batch)
+        torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(trainer, "train_step", strict)
+    config = dataclasses.replace(TINY, precision="bfloat16", ema=0.9)
+    run_of(world, tmp_path, config, device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_resumes_exactly(world, tmp_path):
+    config = dataclasses.replace(TINY, precision="bfloat16", ema=0.9)
+    run_of(world, tmp_path / "whole", config, device="cuda")
+    with pytest.raises(Killed):
+        run_of(world, tmp_path / "stopped", config, progress=kill_at(6), device="cuda")
+    run_of(world, tmp_path / "stopped", config, device="cuda")
+    assert bytes_of(tmp_path / "stopped") == bytes_of(tmp_path / "whole")
+
+
 def test_fewer_steps_than_the_plan_has(world, tmp_path):
     result = run_of(world, tmp_path, dataclasses.replace(TINY, steps=5))
     assert (result.steps, result.metrics["step"]) == (5, 5)
