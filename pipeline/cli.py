@@ -256,24 +256,28 @@ def _stage_command(kind: str, text: str, example: str) -> None:
     ) -> None:
         from .build import bring_up, make_parts, require_inputs
         from .graph import choose, stages_of
+        from .together import together
 
         stages = stages_of(open_dataset(context))
         keys = [f"{kind}/{name}" for name in names or []] or [kind]
         extra = [k for k in stages if kind == "eval" and k.startswith("queries/")]
-        require_inputs(stages, choose(stages, keys), extra)
-        if shards:
-            chosen = choose(stages, keys)
-            make_parts(chosen, shards, workers=workers, as_json=as_json, quiet=quiet)
-            return
-        bring_up(
-            choose(stages, [*extra, *keys]),
-            rebuild=[],
-            asked=keys,
-            workers=workers,
-            as_json=as_json,
-            quiet=quiet,
-            tables=kind == "plan",
-        )
+        with together(choose(stages, keys) if kind == "train" else []) as leads:
+            if not leads:
+                return
+            require_inputs(stages, choose(stages, keys), extra)
+            if shards:
+                chosen = choose(stages, keys)
+                make_parts(chosen, shards, workers=workers, as_json=as_json, quiet=quiet)
+                return
+            bring_up(
+                choose(stages, [*extra, *keys]),
+                rebuild=[],
+                asked=keys,
+                workers=workers,
+                as_json=as_json,
+                quiet=quiet,
+                tables=kind == "plan",
+            )
 
     command.__doc__ = f"{text}\n\nExample: tonics -C my-dataset {example}"
     app.command(name=kind, rich_help_panel="Stages")(command)
@@ -286,7 +290,12 @@ _stage_command("parse", "Find the nouns of every caption.", "parse")
 _stage_command("ontology", "Build the object ontology, ontology.duckdb.", "ontology")
 _stage_command("embed", "Turn captions into vectors.", "embed captions")
 _stage_command("plan", "Decide the minibatches.", "plan mixed")
-_stage_command("train", "Train a dual encoder on a plan.", "train mixed")
+_stage_command(
+    "train",
+    "Train a dual encoder on a plan.\n\nSeveral processes share every batch where torchrun starts "
+    "them: torchrun --nproc-per-node 2 --no-python tonics -C my-dataset train mixed",
+    "train mixed",
+)
 _stage_command("eval", "Score a trained run on retrieval.", "eval mixed")
 
 

@@ -112,7 +112,8 @@ def launched() -> bool:
 def joined(device: str = "cpu") -> Iterator[Ranks]:
     """Join the processes started beside this one, for as long as the block lasts.
 
-    A group that is there already is used and left as it is.
+    A group that is there already is used and left as it is. So is the new one where the block
+    fails: a process that failed alone must not wait for the others.
 
     Args:
         device: where will be computed: ``cpu`` talks through gloo, ``cuda`` through nccl.
@@ -126,10 +127,8 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
         if cuda:
             torch.cuda.set_device(own_device(device))
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
-        try:
-            yield Ranks(rank=dist.get_rank(), world=dist.get_world_size())
-        finally:
-            dist.destroy_process_group()
+        yield Ranks(rank=dist.get_rank(), world=dist.get_world_size())
+        dist.destroy_process_group()
 
 
 def own_device(device: str) -> str:

@@ -120,12 +120,6 @@ def stretches(where: str, plan: Plan) -> list[Stretch]:
     ]
 
 
-def makes_pools(plan: Plan) -> bool:
-    """Whether a plan will be pools to draw from, and no list of batches."""
-    names = [phase.builder for phase in (*plan.phases, *CURRICULA.get(plan.curriculum, ()))]
-    return any(name in BUILDERS and BUILDERS[name].pools for name in names)
-
-
 def _phases(where: str, plan: Plan) -> Sequence[Phase]:
     if plan.phases and plan.curriculum:
         do = "keep one of the two"

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...artifact import Manifest
-from ...errors import ConfigError
 from ...features import FeatureStore
 from ...train.config import TrainConfig
 from ...train.model.encoders import encoder_fingerprint
 from ...train.plan import Plan
+from ...train.plan_files import read_header
 from .. import config as configs
 from ..engines.machine import device_of, torch_threads, worker_count
-from ..plans.curricula import makes_pools
 from ..plans.eligible import Eligible, find_eligible
 from ..stage import Estimate, Made, Shard, Stage, require_done
 from ..vectors import States, Vectors
 from .extract import load_store
+
+if TYPE_CHECKING:
+    from ...train.ranks import Ranks
+    from ...train.trainer import TrainResult
 
 
 class TrainStage(Stage):
@@ -60,7 +64,9 @@ class TrainStage(Stage):
         they work (docs/benchmarks.md).
         """
         configured = self.dataset.config.runtime.threads
-        return configured or (1 if self.config.embeddings else worker_count(0))
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes that torchrun started here
+        cores = max(1, worker_count(0) // beside)
+        return configured or (1 if self.config.embeddings else cores)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -75,17 +81,13 @@ class TrainStage(Stage):
 
     def check(self) -> None:
         assert self.settings
-        if makes_pools(self.plan_config):
-            where = f"{self.dataset.root / configs.CONFIG_NAME}: runs.{self.name}.plan"
-            found = f"value {self.config.plan!r}, whose batches are pools to draw from"
-            do = "drive it with tonics.train.adaptive, and import what it drew"
-            raise ConfigError(where, found, expected="a static plan", do=do)
         if not self.config.embeddings:
             assert encoder_fingerprint(self.settings.encoder, self.settings.encoder_revision)
 
     def shards(self) -> list[Shard]:
         batches = require_done(self.dataset, f"plan/{self.config.plan}").counts["batches"]
-        return [Shard(name="all", rows=self.settings.steps or batches)]
+        rule = read_header(self.dataset.plan(self.config.plan)).get("schedule") or {}
+        return [Shard(name="all", rows=self.settings.steps or rule.get("steps", batches))]
 
     def identity(self, shard: Shard) -> dict[str, Any]:
         features = require_done(self.dataset, f"extract/{self.plan_config.features}")
@@ -97,6 +99,20 @@ class TrainStage(Stage):
         }
 
     def make(self, shard: Shard) -> Made:
+        from ...train.ranks import joined
+
+        with joined(device_of(self.dataset)) as ranks:
+            ranks.share(self.name)
+            result = self.train(ranks)
+        files = [self.folder / "model.safetensors", self.folder / "config.json"]
+        for name in ("encoder", "replay"):
+            if (self.folder / name).is_dir():
+                files += sorted(p for p in (self.folder / name).iterdir() if p.is_file())
+        counts = {"parameters": result.parameters, "steps": result.steps}
+        return Made(outputs=files, rows=result.steps, counts=counts)
+
+    def train(self, ranks: Ranks) -> TrainResult:
+        """Train, as one of several processes or alone; the first one tells how far it is."""
         from ...train.trainer import train
 
         done = 0
@@ -110,20 +126,15 @@ class TrainStage(Stage):
         plan = Plan(self.dataset.plan(self.config.plan))
         plan.require(pairs=self._eligible(store).content_hash())
         with torch_threads(self.threads):
-            result = train(
+            return train(
                 self.settings,
                 plan,
                 store,
                 cached_texts(self),
                 self.folder,
                 device=device_of(self.dataset),
-                progress=progress,
+                progress=progress if ranks.leads else None,
             )
-        files = [self.folder / "model.safetensors", self.folder / "config.json"]
-        if self.settings.text == "finetune":
-            files += sorted(p for p in (self.folder / "encoder").iterdir() if p.is_file())
-        counts = {"parameters": result.parameters, "steps": result.steps}
-        return Made(outputs=files, rows=result.steps, counts=counts)
 
     def _eligible(self, store: FeatureStore) -> Eligible:
         """The pairs that the run's plan may use, as they are now."""

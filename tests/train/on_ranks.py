@@ -25,7 +25,7 @@ from tonics.train.trainer import train
 TINY = TrainConfig(
     embedding_dim=16, hidden=16, lr=3e-3, log_every=3, checkpoint_every=4, dropout=0.2, ema=0.9
 )
-CALM = replace(TINY, dropout=0.0, region_dropout=0.0, steps=8)
+CALM = replace(TINY, dropout=0.0, region_dropout=0.0, steps=6)
 
 
 class Killed(Exception):
@@ -101,36 +101,56 @@ def runs(folder: Path, ranks: Ranks) -> None:
     store, texts = FeatureStore(folder / "features"), CachedTexts.of_rows(vectors, pairs)
     plans = {name: Plan(folder / "plans" / name) for name in ("tiny", "pools")}
 
+    seeds: list[int] = []
+
     def run(name: str, config: TrainConfig, stop: int = 0, plan: str = "tiny") -> None:
         def progress(done: int, total: int, last: object) -> None:
+            seeds.append(torch.initial_seed())
             if done == stop:
                 raise Killed
 
-        at = folder / f"{name}-{ranks.world}"
-        train(config, plans[plan], store, texts, at, progress=progress if stop else None)
+        train(
+            config, plans[plan], store, texts, folder / f"{name}-{ranks.world}", progress=progress
+        )
 
-    for name, plan in (("static", "tiny"), ("drawn", "pools")):
+    kinds = {"static": "tiny", "drawn": "pools"} if ranks.world == 2 else {"static": "tiny"}
+    for name, plan in kinds.items():
         run(f"{name}-whole", TINY, plan=plan)
-        for stop in (6, 11):
+        for stop in (6, 11) if ranks.world == 2 else (6,):
             with pytest.raises(Killed):
                 run(f"{name}-stopped", TINY, stop, plan)
         run(f"{name}-stopped", TINY, plan=plan)
     run("calm", CALM)
+    others: list[list[int]] = [[]] * ranks.world
+    torch.distributed.all_gather_object(others, seeds)
+    assert [len(set(step)) for step in zip(*others, strict=True)] == [ranks.world] * len(seeds)
 
 
 def main() -> None:
-    """First all processes, then the first two of them."""
+    """First four processes, then the first two of them.
+
+    They are forked once everything is imported, and before torch computes anything: four imports of
+    torch would take longer than all else.
+    """
+    import webdataset  # noqa: F401
+
+    rank, others = 0, []
+    for number in range(1, 4):
+        if not (process := os.fork()):
+            rank, others = number, []
+            break
+        others.append(process)
+    os.environ["RANK"] = str(rank)
     torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
-    for world in (4, 2):
-        if int(os.environ["RANK"]) < world:
-            os.environ["WORLD_SIZE"] = str(world)
-            os.environ["MASTER_PORT"] = sys.argv[2 + (world == 2)]
+    for world, port in ((4, sys.argv[2]), (2, sys.argv[3])):
+        if rank < world:
+            os.environ |= {"WORLD_SIZE": str(world), "MASTER_PORT": port}
             with joined() as ranks:
                 assert ranks.world == world
                 check_talk(ranks)
                 check_gradients(ranks)
-                runs(folder, ranks)
+                runs(Path(sys.argv[1]), ranks)
+    sys.exit(any(os.waitpid(process, 0)[1] for process in others))
 
 
 if __name__ == "__main__":

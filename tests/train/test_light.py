@@ -32,11 +32,12 @@ def test_a_plan_is_read_without_torch(world):
         "checkpoint",
         "config",
         "evaluation.retrieval",
+        "metrics",
         "model.encoders",
         "model.loss",
         "model.pooling",
         "model.tokens",
-        "trainer",
+        "optimizing",
     ],
 )
 def test_examples_in_docstrings(name):

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from tonics.artifact import hash_file
-from tonics.errors import ConfigError, InputError, PlanMismatch, TonicsError
+from tonics.errors import ConfigError, InputError, MissingAsset, PlanMismatch, TonicsError
 from tonics.train.config import TrainConfig
 from tonics.train.evaluation import evaluate
 from tonics.train.plan import Plan
@@ -140,6 +140,122 @@ def test_metrics_are_means_since_the_last_line(world, tmp_path):
         assert double == pytest.approx(
             [(a + b) / 2 for a, b in zip(single[::2], single[1::2], strict=True)]
         )
+
+
+def test_an_average_of_the_weights_is_what_a_run_ends_with(world, whole, tmp_path):
+    config = dataclasses.replace(TINY, ema=0.5)
+    run_of(world, tmp_path / "run", config)
+    last = load_file(tmp_path / "run/checkpoints/step-00000016/state.safetensors")
+    plain, averaged = (load_file(r / "model.safetensors") for r in (whole, tmp_path / "run"))
+    for name, weights in plain.items():
+        assert torch.equal(last[f"model.{name}"], weights)  # it changes nothing in training
+        assert torch.equal(last[f"ema.model.{name}"], averaged[name])
+        assert not torch.equal(averaged[name], weights)
+    with pytest.raises(Killed):
+        run_of(world, tmp_path / "again", config, progress=kill_at(6))
+    run_of(world, tmp_path / "again", config)
+    assert bytes_of(tmp_path / "again") == bytes_of(tmp_path / "run")
+
+
+def test_siglip_learns_its_bias_and_resumes(world, tmp_path):
+    config = dataclasses.replace(TINY, loss="siglip", temperature=0.1)
+    run_of(world, tmp_path / "whole", config)
+    with pytest.raises(Killed):
+        run_of(world, tmp_path / "stopped", config, progress=kill_at(6))
+    run_of(world, tmp_path / "stopped", config)
+    assert bytes_of(tmp_path / "stopped") == bytes_of(tmp_path / "whole")
+    last = load_file(tmp_path / "whole/checkpoints/step-00000016/state.safetensors")
+    assert last["bias"] != -10
+    assert "bias" not in load_file(tmp_path / "whole/model.safetensors")
+    lines = lines_of(tmp_path / "whole")
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_phases_in_words(whole):
+    from tonics.train.metrics import by_phase, read_lines
+
+    first, second = by_phase(read_lines(whole / "metrics.jsonl"))
+    assert (first["phase"], first["steps"], second["phase"], second["steps"]) == (0, 8, 1, 8)
+    assert first["loss"] > second["loss"]
+    assert first["accuracy_i2t"] < second["accuracy_i2t"]
+
+
+def test_tensorboard_shows_the_same_lines(world, tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run_of(world, tmp_path, dataclasses.replace(TINY, tensorboard=True))
+    events = reader.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("loss")]
+    lines = lines_of(tmp_path)
+    assert shown == [(line["step"], pytest.approx(line["loss"])) for line in lines]
+
+
+def test_tensorboard_that_is_not_installed(world, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingAsset, match="tensorboard is not installed; pip install tensor"):
+        run_of(world, tmp_path, dataclasses.replace(TINY, tensorboard=True))
+
+
+def test_compiled_towers_compute_the_same_for_any_number_of_regions(world, tmp_path, monkeypatch):
+    import torch._dynamo
+
+    graphs = []
+    honest = torch._dynamo.lookup_backend("eager")
+    kept = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module,
+        "compile",
+        lambda module, **given: kept(
+            module,
+            backend=lambda graph, inputs: (graphs.append(1), honest(graph, inputs))[1],
+            **given,
+        ),
+    )
+    calm = dataclasses.replace(TINY, dropout=0.0, region_dropout=0.0, steps=6)
+    run_of(world, tmp_path / "plain", calm)
+    run_of(world, tmp_path / "compiled", dataclasses.replace(calm, compile=True))
+    plain, compiled = (load_file(tmp_path / r / "model.safetensors") for r in ("plain", "compiled"))
+    assert plain.keys() == compiled.keys()
+    for name, weights in plain.items():
+        torch.testing.assert_close(compiled[name], weights, rtol=1e-4, atol=1e-5)
+    assert len(graphs) == 2  # one a tower, whatever the number of regions
+
+
+def test_what_is_frozen_is_not_optimised(world):
+    from tonics.train.optimizing import Average, adamw, trained
+
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
+    net[0].requires_grad_(False)
+    assert {id(p) for p in trained(adamw(net, TINY))} == {id(p) for p in net[1].parameters()}
+    assert set(Average(net, 0.9).tensors) == {"1.weight", "1.bias"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_no_step_waits_for_the_gpu(world, tmp_path, monkeypatch):
+    import tonics.train.trainer as trainer
+
+    honest = trainer.train_step
+
+    def strict(state, step, batch):
+        torch.cuda.set_sync_debug_mode("error" if step else "default")  # the first one warms up
+        honest(state, step, batch)
+        torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(trainer, "train_step", strict)
+    config = dataclasses.replace(TINY, precision="bfloat16", ema=0.9)
+    run_of(world, tmp_path, config, device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_resumes_exactly(world, tmp_path):
+    config = dataclasses.replace(TINY, precision="bfloat16", ema=0.9)
+    run_of(world, tmp_path / "whole", config, device="cuda")
+    with pytest.raises(Killed):
+        run_of(world, tmp_path / "stopped", config, progress=kill_at(6), device="cuda")
+    run_of(world, tmp_path / "stopped", config, device="cuda")
+    assert bytes_of(tmp_path / "stopped") == bytes_of(tmp_path / "whole")
 
 
 def test_fewer_steps_than_the_plan_has(world, tmp_path):
@@ -287,6 +403,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(world, tmp_
         ({"max_regions": 0}, "train.max_regions"),
         ({"hidden": 0}, "train.hidden"),
         ({"temperature": 0.001}, "train.temperature"),
+        ({"loss": "triplet"}, "train.loss: 'triplet', expected 'info_nce' or 'siglip'"),
+        ({"chunk": 0}, "train.chunk"),
+        ({"ema": 1.0}, "train.ema"),
+        ({"input": "disk"}, "train.input"),
         ({"seed": -1}, "train.seed"),
     ],
 )
