@@ -18,7 +18,7 @@ import argparse
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from tonics.train.model.tokens import Tokens
 from tonics.train.objective import compile_towers
 from tonics.train.ranks import ALONE
 from tonics.train.state import State, TextSide, begin
-from tonics.train.stream import Batch, stream
+from tonics.train.stream import Batch, resident, stream
 from tonics.train.trainer import train_step
 
 # Layers, width, heads; the inner width is four times as large.
@@ -82,8 +82,8 @@ def main() -> None:
             for regions in args.regions:
                 case = prepare(Path(folder) / f"{batch_size}-{regions}", args, batch_size, regions)
                 for kind in ("streamed", "resident"):
-                    if found := run(case, kind):
-                        rows.append([args.encoder, batch_size, regions, kind, *found.shown(peak)])
+                    found = run(case, kind)
+                    rows.append([args.encoder, batch_size, regions, kind, *found.shown(peak)])
     columns = ["encoder", "batch", "regions", "input", "samples/s", "tokens/s", "TFLOP/s", "MFU"]
     print_table([*columns, "data wait"], rows)
 
@@ -154,18 +154,17 @@ def prepare(folder: Path, args: argparse.Namespace, batch_size: int, regions: in
     )
 
 
-def run(case: Case, kind: str) -> Found | None:
-    """Train on all batches of a case, and time those after the first few; None where it cannot."""
+def run(case: Case, kind: str) -> Found:
+    """Train on all batches of a case, and time those after the first few."""
     plan, store = Plan(case.folder / "plan"), FeatureStore(case.folder / "store")
     encoder = made_up_encoder(case.encoder)
     text = TextSide(source=case.captions, dim=encoder.config.hidden_size, encoder=encoder)
     device = torch.device(case.device)
     batches = source(case, kind, plan, store, device)
-    if batches is None:
-        return None
     plain = replace(case.config, compile=False)
     state = begin(plain, plan, store, text, case.folder / kind, device, ALONE)
-    flops = count_flops(state, next(iter(stream(plan, store, case.captions, prefetch=0))))
+    first = next(iter(stream(plan, store, case.captions, prefetch=0)))
+    flops = count_flops(state, first, case.captions.tokens.lengths)
     if case.config.compile:
         compile_towers(state.model)
     samples, tokens, total, started = 0, 0, 0.0, 0.0
@@ -188,16 +187,11 @@ def run(case: Case, kind: str) -> Found | None:
 
 def source(
     case: Case, kind: str, plan: Plan, store: FeatureStore, device: torch.device
-) -> Iterator[Batch] | None:
+) -> Iterable[Batch]:
     """The batches of a plan, from the store or from the device."""
     if kind == "streamed":
         return stream(plan, store, case.captions, device=device)
-    try:
-        from tonics.train.stream.resident import resident
-    except ImportError:
-        return None
-    found: Iterator[Batch] = resident(plan, store, case.captions, device=device)
-    return found
+    return resident(plan, store, case.captions, device=device)
 
 
 def made_up_encoder(name: str) -> Any:
@@ -224,8 +218,10 @@ class Layer:
     rows: int = 0
 
 
-def count_flops(state: State, batch: Batch) -> Any:
+def count_flops(state: State, batch: Batch, tokens: np.ndarray) -> Any:
     """Watch one batch, and make what tells the FLOPs that training on any batch has to take.
+
+    ``tokens`` are those of each caption: no device is asked for them.
 
     A layer that was given as many rows as there are pairs works on images or captions; any other
     one on regions or tokens, of which only the real ones count, however many it was given.
@@ -233,7 +229,7 @@ def count_flops(state: State, batch: Batch) -> Any:
     layers: dict[str, Layer] = {}
     hooks = []
     for name, module in state.model.named_modules():
-        if isinstance(module, torch.nn.Linear):
+        if isinstance(module, torch.nn.Linear) and ".pool." not in name:
 
             def watch(module: Any, given: Any, out: Any, name: str = name) -> None:
                 passes = 1 + given[0].requires_grad + module.weight.requires_grad
@@ -247,7 +243,7 @@ def count_flops(state: State, batch: Batch) -> Any:
     shape, pairs = state.model.text.encoder.config, len(batch)
 
     def flops(batch: Batch) -> float:
-        lengths = batch.texts.cu_seqlens.diff().double().cpu()
+        lengths = tokens[batch.pairs].astype(np.float64)
         rows = {"image": len(batch.features), "text": int(lengths.sum())}
         total = 3 * 4 * shape.num_hidden_layers * shape.hidden_size * float((lengths**2).sum())
         for name, layer in layers.items():

@@ -3,9 +3,10 @@
 A line holds means since the line before it, over all ranks: ``loss``, ``accuracy_i2t`` and
 ``accuracy_t2i`` (shares of a batch whose own partner scored highest), what the trainer adds
 (``step``, ``epoch``, ``phase``, ``phase_name``, ``temperature``, ``lr``), and rates:
-``samples_per_s``, for tokens ``tokens_per_s``, and ``data_wait``, the share of the time that the
-rank which waited longest spent waiting for batches. A line is written wherever a phase ends, so
-that no line is about two phases.
+``samples_per_s``, for tokens ``tokens_per_s`` and ``text_padding``, the padding that the text
+tower's linear layers computed as a share of the tokens, and ``data_wait``, the share of the time
+that the rank which waited longest spent waiting for batches. A line is written wherever a phase
+ends, so that no line is about two phases.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Metrics:
         self._start_rates()
 
     def _start_rates(self) -> None:
-        self.samples, self.tokens, self.waited = 0, 0, 0.0
+        self.samples, self.tokens, self.padded, self.waited = 0, 0, 0, 0.0
         self.since = time.perf_counter()
 
     def cut(self, step: int) -> None:
@@ -102,12 +103,14 @@ class Metrics:
         *,
         samples: int,
         tokens: int = 0,
+        padded: int = 0,
     ) -> None:
         """Take in one step of this rank.
 
         Args:
             loss: of its rows. accuracy: (2,) of its rows. norm: of the gradient.
-            samples: how many rows. tokens: how many the text encoder read, if it did.
+            samples: how many rows. tokens: how many the text tower was given, if it was.
+            padded: how many its linear layers computed beside them.
         """
         loss = loss.detach()
         self.sums += torch.cat([torch.stack([loss, *accuracy]), torch.ones_like(self.sums[:1])])
@@ -115,19 +118,20 @@ class Metrics:
         self.first_bad = torch.where(bad, self.first_bad.clamp(max=step), self.first_bad)
         self.samples += samples
         self.tokens += tokens
+        self.padded += padded
 
     def write(self, facts: Mapping[str, Any]) -> None:
         """Write one line: the facts given, the means since the last line, and the rates."""
         *sums, steps = self._mean_sums().tolist()
         seconds = max(time.perf_counter() - self.since, 1e-9)
-        counts = torch.tensor([self.samples, self.tokens], device=self.device)
-        samples, tokens = self.ranks.reduce(counts).tolist()
+        counts = torch.tensor([self.samples, self.tokens, self.padded], device=self.device)
+        samples, tokens, padded = self.ranks.reduce(counts).tolist()
         waited = self.ranks.reduce(torch.tensor(self.waited, device=self.device), "max").item()
         self.last = {
             **facts,
             **{name: total / steps for name, total in zip(_MEANS, sums, strict=True)},
             "samples_per_s": round(samples / seconds, 1),
-            **({"tokens_per_s": round(tokens / seconds, 1)} if tokens else {}),
+            **(_of_tokens(tokens, padded, seconds) if tokens else {}),
             "data_wait": round(min(waited / seconds, 1.0), 4),
         }
         if self.file is not None:
@@ -170,6 +174,13 @@ class Metrics:
             batch = f"batch {batch_of(step)} of plan {plan_name!r}"
             do = f"look at {batch} for broken features or vectors, or lower the learning rate"
             raise TonicsError(self.path.parent, found, do=do)
+
+
+def _of_tokens(tokens: int, padded: int, seconds: float) -> dict[str, float]:
+    return {
+        "tokens_per_s": round(tokens / seconds, 1),
+        "text_padding": round(padded / tokens, 4),
+    }
 
 
 def open_board(folder: Path) -> Any:

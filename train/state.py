@@ -50,8 +50,13 @@ class TextSide:
     fingerprint: dict[str, Any] | None = None
 
 
-def text_side(config: TrainConfig, plan: Plan, texts: Cached | None) -> TextSide:
+def text_side(
+    config: TrainConfig, plan: Plan, texts: Cached | None, tokens: Path | None = None
+) -> TextSide:
     """Prepare the text side that a configuration asks for.
+
+    Args:
+        tokens: a folder to keep token ids in.
 
     Raises:
         InputError: cached vectors for a fine-tuned tower, or none for a frozen one.
@@ -65,7 +70,7 @@ def text_side(config: TrainConfig, plan: Plan, texts: Cached | None) -> TextSide
         raise InputError("train.text", "'finetune' with cached caption vectors", expected="none")
     tokenizer, encoder = load_text_encoder(config.encoder, config.encoder_revision)
     return TextSide(
-        source=TokenisedTexts.of_plan(tokenizer, plan, config.max_tokens),
+        source=TokenisedTexts.of_plan(tokenizer, plan, config.max_tokens, cache=tokens),
         dim=encoder.config.hidden_size,
         encoder=encoder,
         tokenizer=tokenizer,

@@ -40,7 +40,7 @@ from .state import (
     write_config,
     write_model,
 )
-from .stream import Batch, Cached, Texts, stream
+from .stream import Batch, Cached, Texts, fits, resident, stream
 
 if TYPE_CHECKING:
     from ..features import FeatureStore
@@ -78,6 +78,7 @@ def train(
     *,
     device: str = "cpu",
     progress: Progress | None = None,
+    tokens: Path | None = None,
 ) -> TrainResult:
     """Train on a plan's batches, or go on where a killed run stopped.
 
@@ -87,6 +88,7 @@ def train(
         run: the run's folder; made when absent.
         device: ``cuda`` is each process's own GPU under torchrun.
         progress: called after every step with steps done, steps in all, and the newest metrics.
+        tokens: a folder to keep token ids in, for a fine-tuned text tower of later runs.
 
     Raises:
         PlanMismatch: the plan was built for another store, or the run's checkpoint is of another
@@ -101,7 +103,7 @@ def train(
         torch.random.fork_rng([where] if where.type == "cuda" else []),
     ):
         plan.rows_per_rank(ranks.world)
-        text = text_side(config, plan, texts)
+        text = text_side(config, plan, texts, tokens)
         state = begin(config, plan, store, text, run, where, ranks)
         start = state.resume(run)
         if ranks.leads:
@@ -125,11 +127,11 @@ def _source(
     state: State, store: FeatureStore, texts: Texts, start: int
 ) -> Generator[Batch, None, None]:
     """This rank's rows of the course's batches, from where ``config.input`` says."""
-    config, ranks = state.config, state.ranks
-    if config.input == "resident":
-        do = 'choose input = "store"'
-        raise InputError("train.input", "'resident', which this release does not have", do=do)
-    batches = stream(
+    config, ranks, device = state.config, state.ranks, state.device
+    there = config.input == "resident"
+    if config.input == "auto" and device.type == "cuda":
+        there = fits(state.plan, store, device, config.max_regions)
+    batches = (resident if there else stream)(
         state.plan,
         store,
         texts,
@@ -138,7 +140,7 @@ def _source(
         world=ranks.world,
         max_regions=config.max_regions,
         prefetch=config.prefetch,
-        device=state.device,
+        device=device,
     )
     with contextlib.closing(iter(batches)) as found, contextlib.closing(state.course):
         yield from found
@@ -177,7 +179,9 @@ def train_step(state: State, step: int, batch: Batch) -> None:
     state.model.clamp_temperature()
     state.average.take(step)
     tokens = len(batch.texts.rows) if isinstance(batch.texts, Packed) else 0
-    state.metrics.add(step, loss, accuracy, norm, samples=len(batch), tokens=tokens)
+    padded = round(tokens * state.model.text.padding(batch.texts))
+    counts = {"samples": len(batch), "tokens": tokens, "padded": padded}
+    state.metrics.add(step, loss, accuracy, norm, **counts)
     state.course.saw(step, accuracy)
 
 

@@ -134,6 +134,7 @@ class TrainStage(Stage):
                 self.folder,
                 device=device_of(self.dataset),
                 progress=progress if ranks.leads else None,
+                tokens=self.dataset.root / ".tonics" / "tokens",
             )
 
     def _eligible(self, store: FeatureStore) -> Eligible:

@@ -19,7 +19,7 @@ from torch import nn
 
 from .packed import Layout, Packed, draw_kept, segment_mean
 from .pooling import Block, Projection, ResidualMLP, blocks_of, exact, make_pool
-from .token_states import prepare, token_states
+from .token_states import padding, prepare, token_states
 
 if TYPE_CHECKING:
     from ..stream.batch import Batch
@@ -179,6 +179,12 @@ class TextTower(nn.Module):
         for module in self.fixed:
             module.eval()
         return self
+
+    def padding(self, texts: torch.Tensor | Packed) -> float:
+        """Padding that linear layers compute for some captions, as a share of their tokens."""
+        if self.encoder is None or not isinstance(texts, Packed):
+            return 0.0
+        return padding(self.encoder, texts)
 
     def forward(self, texts: torch.Tensor | Packed) -> torch.Tensor:
         if not isinstance(texts, Packed):
