@@ -8,9 +8,9 @@
         for step, batch in zip(sampler.steps, loader): ...
 
 A rank receives its slice of the *rows* of every planned batch, so that all ranks together hold one
-planned batch a step. Most frameworks would hand whole batches to ranks in turn, which halves
-neither: see docs/recipes. What would break a plan without a word is refused here, and
-``PlanBatchSampler.check`` asks a finished loader, whoever made it, what it is going to read.
+planned batch a step. Most frameworks would deal whole batches to ranks in turn: docs/recipes says
+what to tell each. What would break a plan without a word is refused here, and ``check`` asks a
+finished loader, whoever made it, what it is going to read.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class PlanBatchSampler(BatchSampler):
         self._plan.rank_rows(0, self.rank, self.world)
         if not 0 <= start <= len(plan):
             raise InputError(self._where, f"start={start}", expected=f"0 to {len(plan)}")
-        super().__init__(self, per_rank, drop_last=False)
+        self.batch_size, self.drop_last = per_rank, False
+        self.sampler: Any = self
         self.start, self.one_epoch = start, one_epoch
         self._first = 0 if one_epoch else self._plan.epoch_of(min(start, len(plan) - 1))
         self.epoch, self._yielded = self._first, 0
@@ -118,7 +119,9 @@ class PlanBatchSampler(BatchSampler):
             do = "train for as many epochs as the plan has"
             if self.one_epoch:
                 do = "train for one epoch: the whole plan is served as one"
-            raise InputError(self._where, f"epoch {epoch}", expected=f"0 to {self.epochs - 1}", do=do)
+            raise InputError(
+                self._where, f"epoch {epoch}", expected=f"0 to {self.epochs - 1}", do=do
+            )
         if epoch != self.epoch:
             self._refuse_cut_short()
         self.epoch, self._yielded = epoch, 0
@@ -162,7 +165,11 @@ class PlanBatchSampler(BatchSampler):
         for count, step in enumerate(steps, 1):
             self._yielded = count
             rows = self.plan.rank_rows(step, self.rank, self.world).tolist()
-            yield rows if self._sliced else WholeBatch.among_ranks(rows, f"{self._where}, batch {step}")
+            yield (
+                rows
+                if self._sliced
+                else WholeBatch.among_ranks(rows, f"{self._where}, batch {step}")
+            )
 
     def __call__(self, dataset: Any = None, batch_size: int | None = None, **_: Any) -> Any:
         """Return itself: what sentence-transformers calls to make a batch sampler.
@@ -193,7 +200,7 @@ class PlanBatchSampler(BatchSampler):
             PlanMismatch: the loader does not use this sampler, or batches are missing, repeated,
                 cut, or another rank's.
         """
-        outer = getattr(loader, "batch_sampler", None)
+        outer: Any = getattr(loader, "batch_sampler", None)
         if not _leads_to(outer, self):
             found = f"{type(loader).__name__} reads from {type(outer).__name__}"
             do = "pass batch_sampler=, and switch off the framework's own distributed sampler"

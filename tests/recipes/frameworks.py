@@ -1,6 +1,6 @@
 """The recipes of docs/recipes carried out on a reader's rows: from the start, and resumed.
 
-A function returns when every planned batch arrived whole and in order (``own.Journal``), both
+A function returns when every planned batch arrived whole and in order (``reader.Journal``), both
 times. The tests call them in a lone process; two ranks run this file as a program.
 """
 
@@ -9,15 +9,10 @@ from __future__ import annotations
 import itertools
 import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
-
-try:
-    from .own import B, DONE, FOLDER, PAIRS, Journal, MyRows, TwoTowers, my_keys, run
-except ImportError:  # as a program
-    from own import B, DONE, FOLDER, PAIRS, Journal, MyRows, TwoTowers, my_keys, run
+from reader import DONE, PAIRS, Journal, MyRows, TwoTowers, my_keys, run
 
 
 def ranks() -> tuple[int, int]:
@@ -72,7 +67,7 @@ def huggingface_trainer() -> None:
 def saving() -> dict[str, Any]:
     """Arguments of a Hugging Face trainer that saves before ``DONE`` and says little."""
     quiet = {"report_to": "none", "disable_tqdm": True, "logging_steps": 100}
-    return {"save_steps": DONE, "use_cpu": True, **quiet}
+    return {"save_steps": DONE, "use_cpu": True, "optim": "sgd", **quiet}
 
 
 def sentence_transformers() -> None:

@@ -1,8 +1,4 @@
-"""What the recipes start from: somebody's own rows, a plan for them, and a journal of what came.
-
-Run as a program it trains by the recipes named on its command line, on as many ranks as the
-environment says, in the current folder: the two-rank test starts it twice.
-"""
+"""What the recipes start from: a reader's own rows, a plan for them, a journal of what arrived."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from tonics.train.plan_files import REMAINDER_SCHEMA, Batches, write_plan
 
 PAGES = Path(__file__).resolve().parent.parent.parent / "docs" / "recipes"
 PAIRS, B, EPOCHS = 28, 4, (0, 0, 0, 1, 1, 1, 1)  # epochs of three and four batches
-DONE = 5  # steps before the run that is resumed: one batch into the second half of epoch 1
+DONE = 5  # steps before the resumed run, which goes on within epoch 1
 FOLDER = "my-photos/plans/mixed"
 
 
@@ -61,6 +57,7 @@ def write_my_encoder(folder: Path) -> None:
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     BertTokenizer(str(folder / "vocab.txt"), model_max_length=8).save_pretrained(folder)
     shape = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    shape |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     BertModel(BertConfig(vocab_size=len(words), hidden_size=8, **shape)).save_pretrained(folder)
 
 
@@ -101,16 +98,15 @@ class Journal:
 
     def __init__(self, start: int = 0) -> None:
         self.plan = Plan(FOLDER).align(my_keys())
-        self.start = self.step = start
+        self.step = start
 
     def saw(self, rows: torch.Tensor | Iterable[int]) -> None:
         self.plan.audit(self.step, np.asarray(rows))
         self.step += 1
 
-    def close(self, start: int | None = None) -> None:
-        """Every batch of the plan came; then begin anew at ``start``."""
+    def close(self) -> None:
+        """Every batch of the plan came."""
         assert self.step == len(self.plan), f"{self.step} of {len(self.plan)} batches arrived"
-        self.start = self.step = start or 0
 
 
 def code_of(page: str, number: int = 0) -> str:
