@@ -11,8 +11,11 @@ import sys
 from datetime import timedelta
 from typing import Any
 
+import pytest
 import torch
 from reader import DONE, PAIRS, Journal, MyRows, TwoTowers, my_keys, run
+
+from tonics.errors import InputError
 
 
 def ranks() -> tuple[int, int]:
@@ -97,28 +100,39 @@ def my_text_model(journal: Journal) -> Any:
     return SentenceTransformer(modules=[encoder, Pooling(8)], device="cpu")
 
 
-def lightning() -> None:
+def my_lightning_module(journal: Journal) -> Any:
     import lightning as pl
 
     class MyModule(pl.LightningModule):
-        def __init__(self, journal: Journal) -> None:
+        def __init__(self) -> None:
             super().__init__()
             self.towers = TwoTowers(journal)
 
         def training_step(self, batch: dict[str, Any], number: int) -> Any:
-            assert number == self.towers.journal.step
+            assert number == journal.step
             return self.towers(**batch)["loss"]
 
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    saved = pl.pytorch.callbacks.ModelCheckpoint(".", "saved", every_n_train_steps=DONE)
+    return MyModule()
+
+
+def lightning_arguments() -> dict[str, Any]:
+    """Arguments of a Lightning trainer that saves at ``DONE`` and says little."""
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    saved = ModelCheckpoint(".", "saved", every_n_train_steps=DONE, enable_version_counter=False)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    more = {"accelerator": "cpu", "callbacks": [saved], **quiet, **one_node()}
+    return {"accelerator": "cpu", "callbacks": [saved], **quiet, **one_node()}
+
+
+def lightning() -> None:
     for done, resume in ((0, None), (DONE, "saved.ckpt")):
         journal = Journal(done)
-        mine = {"my_module": MyModule(journal), "my_dataset": MyRows(), "my_keys": my_keys()}
-        run("lightning", resume=resume, my_arguments=more, **mine)
+        mine = {"my_module": my_lightning_module(journal), "my_dataset": MyRows()}
+        mine |= {"my_keys": my_keys(), "my_arguments": lightning_arguments()}
+        run("lightning", resume=resume, **mine)
         journal.close()
 
 
@@ -148,6 +162,41 @@ def pytorch_metric_learning() -> None:
         journal.close()
 
 
+FORGOTTEN = {
+    "accelerate": (r"split_batches=True", r"(?s)split_batches=True|sampler.check\(loader\)"),
+    "huggingface-trainer": (
+        r'"split_batches": True',
+        r'"split_batches": True|sampler.check.loader.',
+    ),
+    "sentence-transformers": (r'"split_batches": True', r'"split_batches": True|sampler.check.*'),
+    "torch": (r"rank, world, ",),
+    "lightning": (r"use_distributed_sampler=False, ", r"rank, world, (?=start)"),
+}
+SAYS = "would read|use_distributed_sampler|`PlanBatchSampler`"  # ours, and Lightning's
+
+
+def refusals() -> None:
+    """Among several ranks, leaving a recipe's words out is an error before the first step."""
+    import datasets
+
+    texts = [f"w{row}" for row in range(PAIRS + 2)]
+    for page, patterns in FORGOTTEN.items():
+        for pattern in patterns:
+            journal = Journal()
+            mine: dict[str, Any] = {"my_model": TwoTowers(journal), "my_dataset": MyRows()}
+            mine |= {"my_keys": my_keys(), "resume": None, "my_arguments": saving(), "done": 0}
+            mine |= {"train_step": lambda step, batch: journal.saw(batch["row"])}  # noqa: B023
+            if page == "sentence-transformers":
+                rows = datasets.Dataset.from_dict({"caption": texts, "another": texts})
+                mine |= {"my_model": my_text_model(journal), "my_dataset": rows}
+            if page == "lightning":
+                module = my_lightning_module(journal)
+                mine |= {"my_module": module, "my_arguments": lightning_arguments()}
+            with pytest.raises((InputError, TypeError, RuntimeError), match=SAYS):
+                run(page, leave_out=pattern, **mine)
+            assert journal.step == 0, (page, pattern)
+
+
 def my_rows() -> list[dict[str, Any]]:
     rows = MyRows()
     return [rows[row] for row in range(len(rows))]
@@ -162,7 +211,7 @@ def main(names: list[str]) -> None:
     torch.distributed.init_process_group("gloo", timeout=timedelta(minutes=1))
     torch.set_num_threads(1)
     for name in names:
-        RECIPES[name]()
+        {**RECIPES, "refusals": refusals}[name]()
         print("done:", name, flush=True)
 
 

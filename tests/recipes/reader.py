@@ -115,7 +115,13 @@ def code_of(page: str, number: int = 0) -> str:
     return re.findall(r"```python\n(.*?)```", text, re.S)[number]
 
 
-def run(page: str, number: int = 0, **names: Any) -> dict[str, Any]:
-    """Execute a page's block with a reader's own ``names`` in place."""
-    exec(compile(code_of(page, number), f"docs/recipes/{page}.md", "exec"), names)
+def run(page: str, number: int = 0, leave_out: str = "", **names: Any) -> dict[str, Any]:
+    """Execute a page's block with a reader's own ``names`` in place.
+
+    Args:
+        leave_out: a part of the block that a reader forgot, as a pattern.
+    """
+    code, forgotten = re.subn(leave_out, "", code_of(page, number)) if leave_out else ("", 1)
+    assert forgotten, f"{page}.md does not say {leave_out}"
+    exec(compile(code or code_of(page, number), f"docs/recipes/{page}.md", "exec"), names)
     return names

@@ -44,12 +44,12 @@ def two_ranks(
         needs(name)
     folder = tmp_path_factory.mktemp("ranks")
     names = [name for name in MODULES if name not in NO_RANKS]
-    run_ranks(folder, "frameworks.py", *names)
+    run_ranks(folder, "frameworks.py", *names, "refusals")
     return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(MODULES.keys() - NO_RANKS))
+@pytest.mark.parametrize("name", [*sorted(MODULES.keys() - NO_RANKS), "refusals"])
 def test_two_ranks(name: str, two_ranks: Path) -> None:
     for rank in (0, 1):
         assert f"done: {name}\n" in (two_ranks / f"rank-{rank}.txt").read_text()
