@@ -16,9 +16,11 @@ import typer
 from .. import __version__
 from ..errors import TonicsError
 from .asking import Format
+from .eval_cli import eval_command
 from .features_cli import features_app
 from .options import AsJson, Quiet, open_dataset
 from .plans_cli import plans_app
+from .runs_cli import runs_app
 
 app = typer.Typer(
     name="tonics",
@@ -35,6 +37,7 @@ show_app = typer.Typer(
     help="Show one object, batch or image.\n\nExample: tonics -C my-dataset show object dog",
 )
 app.add_typer(plans_app, name="plans")
+app.add_typer(runs_app, name="runs")
 app.add_typer(show_app, name="show")
 app.add_typer(features_app, name="features")
 
@@ -259,14 +262,13 @@ def _stage_command(kind: str, text: str, example: str) -> None:
 
         stages = stages_of(open_dataset(context))
         keys = [f"{kind}/{name}" for name in names or []] or [kind]
-        extra = [k for k in stages if kind == "eval" and k.startswith("queries/")]
-        require_inputs(stages, choose(stages, keys), extra)
+        require_inputs(stages, choose(stages, keys), [])
         if shards:
             chosen = choose(stages, keys)
             make_parts(chosen, shards, workers=workers, as_json=as_json, quiet=quiet)
             return
         bring_up(
-            choose(stages, [*extra, *keys]),
+            choose(stages, keys),
             rebuild=[],
             asked=keys,
             workers=workers,
@@ -287,7 +289,7 @@ _stage_command("ontology", "Build the object ontology, ontology.duckdb.", "ontol
 _stage_command("embed", "Turn captions into vectors.", "embed captions")
 _stage_command("plan", "Decide the minibatches.", "plan mixed")
 _stage_command("train", "Train a dual encoder on a plan.", "train mixed")
-_stage_command("eval", "Score a trained run on retrieval.", "eval mixed")
+app.command(name="eval", rich_help_panel="Stages")(eval_command)
 
 
 # -- looking at a dataset

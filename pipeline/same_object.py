@@ -30,7 +30,7 @@ _OBJECTS = (
     "JOIN main.synsets s USING (synset) ORDER BY o.object"
 )
 _MEMBERS = "SELECT object, pair FROM main.members ORDER BY object, pair"
-_RANDOM = np.uint64(0x9E3779B97F4A7C15)  # tells the draws of the twin from those of the set
+_RANDOM = 0x9E3779B97F4A7C15  # tells the draws of the twin from those of the set
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,10 +99,10 @@ class _Pool:
             held_out.image[self.rows], return_index=True, return_counts=True
         )
 
-    def draw(self, row: int, count: int, salt: np.uint64 = np.uint64(0)) -> np.ndarray:
+    def draw(self, row: int, count: int, salt: int = 0) -> np.ndarray:
         """Draw captions of other images than a caption's: (count or fewer,) rows."""
         held_out = self.held_out
-        asks = held_out.pair_hash[row] ^ salt
+        asks = held_out.pair_hash[row] ^ np.uint64(salt)
         places = mix(held_out.image_hash[self.images] ^ asks)
         own = held_out.content[self.images] == held_out.content[held_out.image[row]]
         places[own] = np.iinfo(np.uint64).max
@@ -173,9 +173,7 @@ def _read(queries: pa.Table, images: pa.Table, ontology: Path, least: int) -> He
         content=_contents(names),
         pair_hash=_hashes(queries.column("pair_key").to_pylist()),
         image_hash=_hashes(names.column("image_id").to_pylist()),
-        main=main_objects(
-            row[known][ordered], named[known][ordered], parent, usable, len(pairs)
-        ),
+        main=main_objects(row[known][ordered], named[known][ordered], parent, usable, len(pairs)),
         names=objects.column("synset").to_pylist(),
         members=lambda k: np.sort(member[bounds[k] : bounds[k + 1]]),
     )

@@ -73,7 +73,7 @@ def choose(
     asked[rows[both]] = True
     if not asked.any():
         return None
-    right = {}
+    right: dict[str, np.ndarray] = {}
     for prefix, (asks, candidates) in zip(("", "random_"), others, strict=True):
         t2i, i2t = _beaten(queries, *vectors, asks, candidates)
         right |= {f"{prefix}t2i": asked & t2i, f"{prefix}i2t": asked & i2t}
