@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from ...errors import InputError, MissingAsset
-from ..model.encoders import local_folder
+from ..model.encoders import hub_problem, local_folder
 from ..trainer import find_device
 from .retrieval import slices
 
@@ -89,11 +89,13 @@ def load_clip(name: str, device: str = "cpu") -> Clip:
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
     folder = local_folder(name)
-    where = str(folder or name)
+    where, here = str(folder or name), folder is not None or _is_cached(name)
+    if not here and (problem := hub_problem()):
+        found = f"not an installed package, not a folder, and {problem}"
+        raise MissingAsset(name, found, do="download the model and give its folder")
+    known: dict[str, Any] = {"trust_remote_code": False, "local_files_only": here}
     try:
         with _quiet():
-            known: dict[str, Any] = {"trust_remote_code": False}
-            known["local_files_only"] = folder is not None or _is_cached(name)
             model = AutoModel.from_pretrained(where, dtype="float32", **known)
             if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
                 found = f"{model.config.model_type!r} does not embed images and texts"
