@@ -93,8 +93,7 @@ class _Pool:
 
     def __init__(self, held_out: HeldOut, rows: np.ndarray) -> None:
         self.held_out = held_out
-        image = held_out.image[rows]
-        self.rows = rows[np.argsort(image, kind="stable")]
+        self.rows = rows[np.lexsort((held_out.pair_hash[rows], held_out.image[rows]))]
         self.images, self.starts, self.counts = np.unique(
             held_out.image[self.rows], return_index=True, return_counts=True
         )
@@ -115,7 +114,7 @@ def mix(numbers: np.ndarray) -> np.ndarray:
     """Scatter uint64 numbers (the finaliser of splitmix64).
 
     >>> mix(np.array([1, 2], np.uint64)).tolist()
-    [10451216379200822465, 13757245211066428519]
+    [10451216379200822465, 10905525725756348110]
     """
     x = numbers + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -188,6 +188,10 @@ def _notes(report: dict[str, Any]) -> list[str]:
 
 
 def _swap_notes(answer: dict[str, Any]) -> list[str]:
-    counts = {"not in the dataset": "not_in_dataset", "without features": "not_usable"}
+    counts = {
+        "without an altered caption": "not_altered",
+        "of images that are not in the dataset": "not_in_dataset",
+        "of images that cannot be embedded": "not_usable",
+    }
     found = [f"{answer[key]:,} rows {what}" for what, key in counts.items() if answer[key]]
     return ["; ".join(found)] if found else []

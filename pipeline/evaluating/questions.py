@@ -31,17 +31,21 @@ def ask_swaps(
     Raises:
         InputError: no row is left.
     """
-    swaps = read_swaps(file, columns)
+    rows = read_swaps(file, columns)
+    swaps = [row for row in rows if row.image and row.caption and row.negatives]
     number = find_images(swaps, dataset.images())
     known = np.flatnonzero(number >= 0)
     kept = known[embedder.usable(number[known])] if len(known) else known
     if not len(kept):
-        found = f"none of the images of its {len(swaps):,} rows is in the dataset with features"
+        found = (
+            f"of its {len(rows):,} rows none has an altered caption, and an image of the dataset"
+        )
         do = "images are named by their id, their path or their file"
         raise InputError(file, found, do=do)
     result = _score_swaps(embedder, [swaps[k] for k in kept.tolist()], number[kept])
     counts = {
-        "rows": len(swaps),
+        "rows": len(rows),
+        "not_altered": len(rows) - len(swaps),
         "not_in_dataset": len(swaps) - len(known),
         "not_usable": len(known) - len(kept),
     }

@@ -52,7 +52,7 @@ def column_names(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def read_swaps(path: Path, columns: Mapping[str, str]) -> list[Swap]:
-    """Read a file with a header line; rows without an altered caption are no question.
+    """Read a file with a header line; a row may have no altered caption.
 
     Args:
         columns: what the file calls ``image``, ``caption``, ``negative``, where not as usual. A
@@ -90,9 +90,7 @@ def _names(path: Path, there: Sequence[str], columns: Mapping[str, str]) -> dict
 def _swaps(rows: Iterator[dict[str, str]], names: Mapping[str, str]) -> Iterator[Swap]:
     for row in rows:
         image, caption, negative = ((row.get(name) or "").strip() for name in names.values())
-        negatives = tuple(_texts(negative))
-        if image and caption and negatives:
-            yield Swap(image=image, caption=caption, negatives=negatives)
+        yield Swap(image=image, caption=caption, negatives=tuple(_texts(negative)))
 
 
 def _texts(cell: str) -> list[str]:

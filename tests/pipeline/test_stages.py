@@ -67,7 +67,8 @@ def test_everything_is_up_to_date_after_a_run(built: Path) -> None:
     assert {row["state"] for row in rows} == {"done"}
     assert [row["stage"] for row in rows] == [
         "ingest", "extract/grid", "detections", "parse", "ontology", "embed/captions",
-        "plan/random", "plan/tonics", "queries/test", "same-object/test", "train/tonics", "eval/tonics",
+        "plan/random", "plan/tonics", "queries/test", "same-object/test",
+        "train/tonics", "eval/tonics",
     ]  # fmt: skip
 
 

@@ -68,7 +68,9 @@ def test_pairing_makes_intervals_narrow_and_a_model_equals_itself():
     base = results(rng, 200)
     same = {d.metric: d for d in compare([base], [base], draws=200)}["rsum"]
     assert (same.difference, same.low, same.high, same.above) == (0, 0, 0, 0.5)
-    better = base.set_column(2, "t2i_rank", pa.array(np.maximum(0, base["t2i_rank"].to_numpy() - 1)))
+    better = base.set_column(
+        2, "t2i_rank", pa.array(np.maximum(0, base["t2i_rank"].to_numpy() - 1))
+    )
     better = better.cast(RESULTS_SCHEMA)
     paired = {d.metric: d for d in compare([base], [better], draws=500)}["t2i R@10"]
     apart = {d.metric: d for d in compare([base], [results(rng, 200)], draws=500)}["t2i R@10"]
