@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from ...artifact import Manifest, write_json
 from ...features import FeatureStore
 from ...train.evaluation.scoring import EVAL_FORMAT, EVAL_VERSION
+from ..config import IMPORTED
 from ..dataset import write_table
 from ..engines.machine import device_of, torch_threads
 from ..stage import Estimate, Made, Shard, Stage, manifest_file, require_done
@@ -50,9 +51,11 @@ class EvalStage(Stage):
         """Whether there is an ontology: an evaluation alone is no reason to make one."""
         from .plan import PlanStage
 
-        plan = self.train.config.plan
-        made = manifest_file(self.dataset, "ontology").exists()
-        return made or "ontology" in PlanStage(self.dataset, plan).inputs
+        if manifest_file(self.dataset, "ontology").exists():
+            return True
+        run = self.train
+        imported = run.plan_config.curriculum == IMPORTED
+        return not imported and "ontology" in PlanStage(self.dataset, run.config.plan).inputs
 
     @property
     def folder(self) -> Path:

@@ -6,6 +6,8 @@ images and captions.
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,7 +59,8 @@ def eccv_scores(
             raise InputError("eccv_caption", f"{found} ({shown})", expected=expected)
     i2t = dict(zip(images.tolist(), best(image_vectors, text_vectors, captions), strict=True))
     t2i = dict(zip(captions.tolist(), best(text_vectors, image_vectors, images), strict=True))
-    found = metrics.compute_all_metrics(i2t, t2i, target_metrics=METRICS, Ks=(1, 5, 10))
+    with contextlib.redirect_stderr(io.StringIO()):  # it draws progress bars
+        found = metrics.compute_all_metrics(i2t, t2i, target_metrics=METRICS, Ks=(1, 5, 10))
     return {name: _percent(ways) for name, ways in found.items()}
 
 

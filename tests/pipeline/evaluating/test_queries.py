@@ -30,6 +30,7 @@ format = "karpathy"
 detector = "import"
 [plans.p]
 features = "theirs"
+curriculum = "import"
 [runs.r]
 plan = "p"
 [evaluation]
@@ -69,7 +70,9 @@ def test_images_keep_the_order_of_the_source_and_five_captions_each(coco: Path) 
     asked = Queries.of(queries)
     assert [queries["image_id"][k].as_py() for k in range(20)] == [expected[k] for k in asked.owner]
     assert queries["caption"].to_pylist()[:5] == [f"caption {k} of 391895" for k in range(5)]
-    report = bring_up_to_date(stages_of(dataset)["queries/test"], workers=1)
+    stages = stages_of(dataset)
+    assert stages["eval/r"].inputs == ("train/r", "queries/test")  # no ontology, so no hard choices
+    report = bring_up_to_date(stages["queries/test"], workers=1)
     assert report.counts["ignored"] == {"of other splits": 18, "beyond the first 5 of an image": 4}
 
 

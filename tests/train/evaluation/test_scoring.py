@@ -141,17 +141,34 @@ def test_the_best_ids_come_first():
 
 
 def test_eccv_caption_knows_right_answers_that_coco_does_not():
-    """The oracle that ranks COCO's own captions first has R@1 of 100, and far less mAP@R."""
+    """The oracle that ranks COCO's own captions first has R@1 of 100, and far less mAP@R.
+
+    And its counts of plain recall, 1K and 5K, are ours.
+    """
     package = pytest.importorskip("eccv_caption")
     truth = package.Metrics().coco_gts["t2i"]
-    captions = list(truth)
+    captions = [int(k) for k in package.Metrics().coco_ids]  # in Karpathy's order
     owners = [truth[k][0] for k in captions]
-    images, owner = np.unique(owners, return_inverse=True)
+    images = np.array(list(dict.fromkeys(owners)))
+    place = {number: k for k, number in enumerate(images.tolist())}
+    owner = np.array([place[number] for number in owners])
     image = np.random.default_rng(0).normal(size=(len(images), 64)).astype(np.float32)
     image /= np.linalg.norm(image, axis=1, keepdims=True)
     found = eccv_scores(image, image[owner], images.tolist(), captions)
     assert found["coco_5k_r1"] == found["coco_1k_r1"] == {"i2t": 100, "t2i": 100}
     assert 25 < found["eccv_map_at_r"]["i2t"] < 40
     assert 10 < found["eccv_map_at_r"]["t2i"] < 20
+    noise = np.random.default_rng(1).normal(size=(len(owner), 64)).astype(np.float32)
+    text = image[owner] + 0.25 * noise
+    found = eccv_scores(image, text, images.tolist(), captions)
+    for ours, theirs in (
+        (recall(image, text, owner), "coco_5k"),
+        (fold_recall(image, text, owner, 1000), "coco_1k"),
+    ):
+        for k in (1, 5, 10):
+            for way in ("i2t", "t2i"):
+                expected = getattr(getattr(ours, way), f"r{k}")
+                assert found[f"{theirs}_r{k}"][way] == pytest.approx(expected, abs=0.006)
+    assert 20 < found["coco_5k_r1"]["t2i"] < 80
     with pytest.raises(InputError, match="4,990 of 5,000 images are not in the query set"):
         eccv_scores(image[:10], image[owner][:50], images[:10].tolist(), captions)
