@@ -31,11 +31,14 @@ def results_table(dataset: Dataset, names: Sequence[str]) -> str:
 
 
 def results_rows(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows: one for each evaluation, one more for its folds."""
+    """Columns and rows: one for each evaluation, one more for its folds.
+
+    Those of same-object choices are there when somebody had to make some.
+    """
     columns = ["run", "split", "images", "captions"]
     columns += [f"{way} R@{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)]
-    columns += ["rsum", "same t2i", "same i2t", "random t2i", "random i2t"]
-    rows = []
+    columns.append("rsum")
+    rows: list[list[Any]] = []
     for one in evaluations:
         scores = read_json(one.report)
         hard = scores.get("same_object", {})
@@ -44,7 +47,9 @@ def results_rows(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[lis
         if folds := scores.get("folds"):
             size = f"{folds['folds']} x {folds['images']:,}"
             rows.append([one.name, *_recalls({**scores, **folds}, size), *[None] * 4])
-    return columns, rows
+    if any(row[-1] is not None for row in rows):
+        return [*columns, "same t2i", "same i2t", "random t2i", "random i2t"], rows
+    return columns, [row[:-4] for row in rows]
 
 
 def _recalls(scores: dict[str, Any], images: int | str) -> list[Any]:
