@@ -16,9 +16,11 @@ import typer
 from .. import __version__
 from ..errors import TonicsError
 from .asking import Format
+from .eval_cli import eval_command
 from .features_cli import features_app
 from .options import AsJson, Quiet, open_dataset
 from .plans_cli import plans_app
+from .runs_cli import runs_app
 
 app = typer.Typer(
     name="tonics",
@@ -35,6 +37,7 @@ show_app = typer.Typer(
     help="Show one object, batch or image.\n\nExample: tonics -C my-dataset show object dog",
 )
 app.add_typer(plans_app, name="plans")
+app.add_typer(runs_app, name="runs")
 app.add_typer(show_app, name="show")
 app.add_typer(features_app, name="features")
 
@@ -260,17 +263,16 @@ def _stage_command(kind: str, text: str, example: str) -> None:
 
         stages = stages_of(open_dataset(context))
         keys = [f"{kind}/{name}" for name in names or []] or [kind]
-        extra = [k for k in stages if kind == "eval" and k.startswith("queries/")]
         with together(choose(stages, keys) if kind == "train" else []) as leads:
             if not leads:
                 return
-            require_inputs(stages, choose(stages, keys), extra)
+            require_inputs(stages, choose(stages, keys), [])
             if shards:
                 chosen = choose(stages, keys)
                 make_parts(chosen, shards, workers=workers, as_json=as_json, quiet=quiet)
                 return
             bring_up(
-                choose(stages, [*extra, *keys]),
+                choose(stages, keys),
                 rebuild=[],
                 asked=keys,
                 workers=workers,
@@ -296,7 +298,7 @@ _stage_command(
     "them: torchrun --nproc-per-node 2 --no-python tonics -C my-dataset train mixed",
     "train mixed",
 )
-_stage_command("eval", "Score a trained run on retrieval.", "eval mixed")
+app.command(name="eval", rich_help_panel="Stages")(eval_command)
 
 
 @app.command(rich_help_panel="Stages")

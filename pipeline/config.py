@@ -191,6 +191,14 @@ class Run(Section):
     train: dict[str, Any] = {}
 
 
+class Evaluation(Section):
+    """What runs are scored on."""
+
+    captions_per_image: Annotated[Int, Field(ge=0)] = 0  # the first so many, COCO: 5; 0 = all
+    fold_images: Annotated[Int, Field(gt=0)] = 1000  # 5 x as many: also the mean of five folds
+    same_object: Annotated[Int, Field(ge=2)] = 20  # candidates of a same-object choice
+
+
 class Runtime(Section):
     """What changes how fast things go, never what comes out."""
 
@@ -211,6 +219,7 @@ class Config(Section):
     embeddings: dict[Name, Embedding] = {}
     plans: dict[Name, Plan] = {}
     runs: dict[Name, Run] = {}
+    evaluation: Evaluation = Evaluation()
     runtime: Runtime = Runtime()
 
 

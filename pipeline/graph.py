@@ -15,7 +15,7 @@ def stages_of(dataset: Dataset) -> dict[str, Stage]:
     """All stages by key, each after the ones it reads from."""
     from .stages.detections import DetectionsStage
     from .stages.embed import EmbedStage
-    from .stages.evaluate import EvalStage, QueriesStage
+    from .stages.evaluate import EvalStage
     from .stages.extract import ExtractStage
     from .stages.imported import ImportStage
     from .stages.imported_plan import ImportedPlanStage
@@ -23,6 +23,7 @@ def stages_of(dataset: Dataset) -> dict[str, Stage]:
     from .stages.ontology import OntologyStage
     from .stages.parse import ParseStage
     from .stages.plan import PlanStage
+    from .stages.queries import QueriesStage, SameObjectStage
     from .stages.train import TrainStage
 
     config = dataset.config
@@ -41,7 +42,7 @@ def stages_of(dataset: Dataset) -> dict[str, Stage]:
             (ImportedPlanStage if one.curriculum == IMPORTED else PlanStage)(dataset, name)
             for name, one in config.plans.items()
         ),
-        *(QueriesStage(dataset, split) for split in splits),
+        *(kind(dataset, split) for split in splits for kind in (QueriesStage, SameObjectStage)),
         *(TrainStage(dataset, name) for name in config.runs),
         *(EvalStage(dataset, name) for name in config.runs),
     ]

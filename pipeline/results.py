@@ -8,32 +8,52 @@ from typing import Any
 from ..artifact import read_json
 from ..train.plan import Plan
 from .dataset import Dataset
+from .evaluating.evaluations import Evaluation, others
 from .tables import format_table
 
 PLANS_LEGEND = """pairs: eligible ones; placed, remainder: over all epochs. Cosines of caption
 vectors within a batch, each beside that of random batches: top1 to the nearest other caption, mean
 over all; suspects: share of captions whose nearest is as near as two captions of one image are."""
 
+RESULTS_LEGEND = """i2t: captions of an image; t2i: the image of a caption; in percent, a tie is a
+miss. same: the right one of candidates that all show, or name, the caption's main object; random:
+of as many, whatever they show."""
 
 _FIGURES = ("top1", "mean", "suspects")
 
 
 def results_table(dataset: Dataset, names: Sequence[str]) -> str:
-    """Recalls of evaluated runs, in percent; empty when there are none."""
-    rows = []
-    for name in names:
-        file = dataset.run(name) / "eval.json"
-        if file.exists():
-            rows.append([name, *_recalls(read_json(file))])
-    if not rows:
-        return ""
+    """Scores of evaluated runs and other models, with a legend; empty when there are none."""
+    found = [Evaluation.of_run(dataset, name) for name in names]
+    found = [one for one in found if one.report.exists()]
+    columns, rows = results_rows([*found, *others(dataset)])
+    return f"{format_table(columns, rows)}\n\n{RESULTS_LEGEND}" if rows else ""
+
+
+def results_rows(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows: one for each evaluation, one more for its folds.
+
+    Those of same-object choices are there when somebody had to make some.
+    """
     columns = ["run", "split", "images", "captions"]
     columns += [f"{way} R@{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)]
-    return format_table([*columns, "rsum"], rows)
+    columns.append("rsum")
+    rows: list[list[Any]] = []
+    for one in evaluations:
+        scores = read_json(one.report)
+        hard = scores.get("same_object", {})
+        choices = [hard.get(way) for way in ("t2i", "i2t", "random_t2i", "random_i2t")]
+        rows.append([one.name, *_recalls(scores, scores["images"]), *choices])
+        if folds := scores.get("folds"):
+            size = f"{folds['folds']} x {folds['images']:,}"
+            rows.append([one.name, *_recalls({**scores, **folds}, size), *[None] * 4])
+    if any(row[-1] is not None for row in rows):
+        return [*columns, "same t2i", "same i2t", "random t2i", "random i2t"], rows
+    return columns, [row[:-4] for row in rows]
 
 
-def _recalls(scores: dict[str, Any]) -> list[Any]:
-    found: list[Any] = [scores["split"], scores["images"], scores["captions"]]
+def _recalls(scores: dict[str, Any], images: int | str) -> list[Any]:
+    found: list[Any] = [scores["split"], images, scores["captions"]]
     found += [scores[way][f"r{k}"] for way in ("i2t", "t2i") for k in (1, 5, 10)]
     return [*found, scores["rsum"]]
 

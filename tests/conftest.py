@@ -48,6 +48,8 @@ phases = [
 plan = "tonics"
 embeddings = "captions"
 train = { embedding_dim = 16, hidden = 16, checkpoint_every = 10, log_every = 5 }
+[evaluation]
+same_object = 3
 """
 
 LONG_FILES = ("test_bad_inputs.py", "test_end_to_end.py", "test_ray.py", "test_resume.py")
@@ -160,6 +162,35 @@ def feature_files() -> ModuleType:
     module = sys.modules["feature_files"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP of one layer a side with random weights, whose tokens are single letters."""
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+    folder = tmp_path_factory.mktemp("clip") / "tiny-clip"
+    folder.mkdir()
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789."
+    words = [*letters, *(f"{c}</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: k for k, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    tokenizer.save_pretrained(folder)
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    size |= {"num_attention_heads": 2}
+    end = len(words) - 1
+    ids = {"bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end}
+    text = {**size, **ids, "vocab_size": len(words), "max_position_embeddings": 77}
+    vision = {**size, "image_size": 32, "patch_size": 16}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+        CLIPModel(config).save_pretrained(folder)
+    crop = {"height": 32, "width": 32}
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=crop).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(autouse=True)

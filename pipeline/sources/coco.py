@@ -19,7 +19,7 @@ def read_coco(path: Path, source: Source) -> Iterator[Captioned]:
     image id listed twice with different files, and (at the end) an image without an annotation are
     rows with a problem.
     """
-    raw = _load(path)
+    raw = load_coco(path)
     files: dict[str, str] = {}
     ambiguous = set()
     for image in raw["images"]:
@@ -60,7 +60,12 @@ def load_json(path: Path, wanted: str) -> Any:
         raise InputError(path, f"not valid JSON ({error})", expected=wanted) from error
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_coco(path: Path) -> dict[str, Any]:
+    """Read a COCO caption file whole, its lists checked.
+
+    Raises:
+        InputError: it is something else.
+    """
     wanted = (
         "COCO captions: {'images': [{'id', 'file_name'}], 'annotations': [{'image_id', 'caption'}]}"
     )

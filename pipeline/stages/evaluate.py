@@ -1,66 +1,33 @@
-"""Evaluate: query sets are made once a dataset, then every run is scored on them."""
+"""Evaluate: every run is scored on the query set of its split."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...artifact import Manifest, hash_rows, write_json
-from ...errors import InputError
-from ..dataset import read_table, write_table
+from ...artifact import Manifest, write_json
+from ...features import FeatureStore
+from ...train.evaluation.scoring import EVAL_FORMAT, EVAL_VERSION
+from ..config import IMPORTED
+from ..dataset import write_table
 from ..engines.machine import device_of, torch_threads
-from ..stage import Estimate, Made, Shard, Stage, require_done
+from ..stage import Estimate, Made, Shard, Stage, manifest_file, require_done
 from .extract import load_store
+from .queries import QueriesStage, SameObjectStage
 from .train import TrainStage, cached_texts
-
-QUERIES_SCHEMA = pa.schema([("pair", pa.int64()), ("image", pa.int64()), ("caption", pa.string())])
-
-
-class QueriesStage(Stage):
-    """Writes the captions and images of a split, ``evaluation/SPLIT.parquet``; inputs are pairs."""
-
-    kind: ClassVar[str] = "queries"
-    estimate: ClassVar[Estimate] = Estimate(cpu_s=1e-6, bytes=40)
-    parallel: ClassVar[bool] = False
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return ("ingest",)
-
-    @property
-    def folder(self) -> Path:
-        return self.dataset.evaluation
-
-    def shards(self) -> list[Shard]:
-        return [Shard(name="all", rows=self.dataset.pairs().num_rows)]
-
-    def identity(self, shard: Shard) -> dict[str, Any]:
-        columns = ["pair", "image", "split", "caption_hash"]
-        return {"pairs": hash_rows(self.dataset.pairs(), columns)}
-
-    def make(self, shard: Shard) -> Made:
-        pairs = self.dataset.pairs()
-        chosen = pairs.filter(pc.equal(pairs.column("split"), self.name))
-        if chosen.num_rows == 0:
-            splits = sorted(set(pairs.column("split").to_pylist()) - {""})
-            do = "set eval_split of the run, or [ingest.splits], in tonics.toml"
-            found = f"no pair is in split {self.name!r}"
-            raise InputError("eval", found, expected=f"one of {splits}", do=do)
-        output = self.folder / f"{self.name}.parquet"
-        write_table(output, chosen.select(QUERIES_SCHEMA.names).cast(QUERIES_SCHEMA))
-        ignored = {"of other splits": pairs.num_rows - chosen.num_rows}
-        return Made(outputs=[output], rows=chosen.num_rows, ignored=ignored)
 
 
 class EvalStage(Stage):
-    """Scores a run's model on retrieval, ``runs/NAME/eval.json``; inputs are captions."""
+    """Scores a run's model, ``runs/NAME/eval.json`` and ``eval.parquet``; inputs are captions."""
 
     kind: ClassVar[str] = "eval"
-    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.0001, bytes=1)
+    format: ClassVar[int] = 2  # 2: every query's result is kept; same-object choices
+    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.0001, bytes=10)
     parallel: ClassVar[bool] = False
     uses_device: ClassVar[bool] = True
 
@@ -76,45 +43,76 @@ class EvalStage(Stage):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return (f"train/{self.name}", f"queries/{self.split}")
+        always = (f"train/{self.name}", f"queries/{self.split}")
+        return (*always, f"same-object/{self.split}") if self._has_objects else always
+
+    @property
+    def _has_objects(self) -> bool:
+        """Whether there is an ontology: an evaluation alone is no reason to make one."""
+        from .plan import PlanStage
+
+        if manifest_file(self.dataset, "ontology").exists():
+            return True
+        run = self.train
+        imported = run.plan_config.curriculum == IMPORTED
+        return not imported and "ontology" in PlanStage(self.dataset, run.config.plan).inputs
 
     @property
     def folder(self) -> Path:
         return self.dataset.run(self.name)
 
-    @property
+    @cached_property
     def queries(self) -> pa.Table:
         """The query set."""
-        return read_table(self.dataset.evaluation / f"{self.split}.parquet", QUERIES_SCHEMA)
+        return QueriesStage(self.dataset, self.split).read()
 
     def shards(self) -> list[Shard]:
         return [Shard(name="all", rows=self.queries.num_rows)]
 
     def identity(self, shard: Shard) -> dict[str, Any]:
-        return {
-            "model": require_done(self.dataset, f"train/{self.name}").identity["shards"],
-            "queries": require_done(self.dataset, f"queries/{self.split}").identity["shards"],
+        read = {
+            "model": f"train/{self.name}",
+            "queries": f"queries/{self.split}",
+            "same_object": f"same-object/{self.split}",
         }
+        found = {
+            what: require_done(self.dataset, key).identity["shards"]
+            for what, key in read.items()
+            if key in self.inputs
+        }
+        return {**found, "settings": {"fold_images": self.dataset.config.evaluation.fold_images}}
+
+    def stored_queries(self, store: FeatureStore) -> pa.Table:
+        """The queries whose images have features."""
+        known = pc.is_in(self.queries.column("image"), value_set=pa.array(store.images))
+        return self.queries.filter(known)
 
     def make(self, shard: Shard) -> Made:
-        from ...train.evaluation import evaluate
+        from ...train.evaluation import score_run
 
         train = self.train
         store = load_store(self.dataset, train.plan_config.features)
-        queries = self.queries
-        stored = queries.filter(pc.is_in(queries.column("image"), value_set=pa.array(store.images)))
+        stored = self.stored_queries(store)
         with torch_threads(train.threads):
-            scores = evaluate(
-                self.folder, store, cached_texts(train), stored, device=device_of(self.dataset)
+            scores = score_run(
+                self.folder,
+                store,
+                cached_texts(train),
+                stored,
+                SameObjectStage(self.dataset, self.split).read() if self._has_objects else None,
+                fold_images=self.dataset.config.evaluation.fold_images,
+                device=device_of(self.dataset),
             )
-        output = self.folder / "eval.json"
-        write_json(output, {"split": self.split, **scores})
+        outputs = [self.folder / "eval.json", self.folder / "eval.parquet"]
+        head = {"format": EVAL_FORMAT, "version": EVAL_VERSION, "split": self.split}
+        write_json(outputs[0], {**head, **scores.report})
+        write_table(outputs[1], scores.results)
         ignored = {"without features": shard.rows - stored.num_rows}
         return Made(
-            outputs=[output],
+            outputs=outputs,
             rows=stored.num_rows,
             ignored={k: n for k, n in ignored.items() if n},
-            counts={"scores": scores},
+            counts={"scores": scores.report},
         )
 
     def merge(self, shards: Sequence[Manifest]) -> Made:

@@ -55,7 +55,14 @@ def test_all_commands_of_the_design_are_there() -> None:
     kinds = "ingest extract parse ontology embed plan train eval"
     for name in f"demo init assets run {kinds} status verify clean sql".split():
         assert f"tonics {name}" in HELP
-    for name in ("show object", "show batch", "show image", "plans list"):
+    for name in (
+        "show object",
+        "show batch",
+        "show image",
+        "plans list",
+        "runs list",
+        "runs compare",
+    ):
         assert f"tonics {name}" in HELP
 
 
@@ -135,7 +142,7 @@ def test_a_second_run_and_a_dry_run_change_nothing(run: Run, copy: Path) -> None
     again = run("-C", copy, "run", "--workers", "1")
     lines = [line for line in again.out.split("\n\n")[0].splitlines() if line]
     lines = [line for line in lines if not line.lstrip().startswith("note: ")]
-    assert len(lines) == 11
+    assert len(lines) == 12
     assert all("[up to date, " in line for line in lines)
     assert files(copy) == before
 
@@ -165,7 +172,7 @@ def test_status_of_a_fresh_folder(run: Run, draw: Callable[..., Path], tmp_path:
     assert re.search(r"^ingest +new +not made yet$", done.out, re.M)
     assert re.search(r"^eval/tonics +waiting +after train/tonics$", done.out, re.M)
     rows = json.loads(run("-C", folder, "status", "--json").out)
-    assert [row["state"] for row in rows] == ["new"] + ["waiting"] * 10
+    assert [row["state"] for row in rows] == ["new"] + ["waiting"] * 11
     assert not (folder / ".tonics").exists()
 
 
@@ -328,7 +335,7 @@ def test_show_image(run: Run, built: Path) -> None:
 
 
 def test_verify_names_a_flipped_byte_and_run_restores_it(run: Run, copy: Path) -> None:
-    assert "files of 11 stages are as they were written" in run("-C", copy, "verify").out
+    assert "files of 12 stages are as they were written" in run("-C", copy, "verify").out
     before = {name: data for name, (_, data) in files(copy).items() if "/manifests/" not in name}
     targets = ["features/grid/00001.arrow", "plans/random/batches.arrow"]
     for name in targets:

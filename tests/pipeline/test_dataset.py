@@ -74,9 +74,11 @@ def test_the_folder_is_laid_out_as_documented(built: Path) -> None:
         "tonics.toml", "images.parquet", "pairs.parquet", "ontology.duckdb", "detections.duckdb",
         "features/grid/00000.arrow", "features/grid/index.arrow", "features/grid/vocabulary.json",
         "nouns/00000.parquet", "embeddings/captions/00000.npy", "evaluation/test.parquet",
+        "evaluation/test.same-object.parquet",
         "plans/tonics/plan.json", "plans/tonics/batches.arrow", "plans/tonics/pairs.arrow",
         "plans/tonics/remainder.arrow", "plans/tonics/quality.json",
         "runs/tonics/config.json", "runs/tonics/metrics.jsonl", "runs/tonics/eval.json",
+        "runs/tonics/eval.parquet",
     }  # fmt: skip
     assert {name for name in names if name.endswith(".tmp")} == set()
     known = {"tonics.toml", "captions.jsonl"}

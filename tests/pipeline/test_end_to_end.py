@@ -151,7 +151,7 @@ def test_the_demo_prints_costs_scores_and_what_to_try_next(
 def test_the_demo_again_does_nothing(demo: SimpleNamespace) -> None:
     assert demo.after == demo.before
     stages = re.findall(r"^\S+ +[\d,]+ in, .*$", demo.second, re.M)
-    assert len(stages) == 13
+    assert len(stages) == 14
     assert all("[up to date, " in line for line in stages)
     assert "(0 composed now)" in demo.second
 

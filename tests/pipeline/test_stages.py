@@ -67,7 +67,8 @@ def test_everything_is_up_to_date_after_a_run(built: Path) -> None:
     assert {row["state"] for row in rows} == {"done"}
     assert [row["stage"] for row in rows] == [
         "ingest", "extract/grid", "detections", "parse", "ontology", "embed/captions",
-        "plan/random", "plan/tonics", "queries/test", "train/tonics", "eval/tonics",
+        "plan/random", "plan/tonics", "queries/test", "same-object/test",
+        "train/tonics", "eval/tonics",
     ]  # fmt: skip
 
 
@@ -117,7 +118,7 @@ def test_what_reads_from_a_stale_stage_waits_and_nothing_else(
     with_settings: Callable[..., Dataset],
 ) -> None:
     assert waiting(with_settings(ontology__min_images=6)) == [
-        "plan/tonics", "train/tonics", "eval/tonics",
+        "plan/tonics", "same-object/test", "train/tonics", "eval/tonics",
     ]  # fmt: skip
     assert waiting(with_settings(plans__random__seed=3)) == []
     assert waiting(with_settings(plans__tonics__seed=3)) == ["train/tonics", "eval/tonics"]
@@ -190,14 +191,19 @@ def test_an_ontology_with_the_same_content_leaves_plans_alone(copy: Path) -> Non
     edit(copy, "min_images = 5", "min_images = 20")
     dataset = Dataset.open(copy)
     bring_up_to_date(stages_of(dataset)["ontology"])
-    assert why(dataset) == {"plan/tonics": "inputs.ontology changed"}
+    assert why(dataset) == {
+        "plan/tonics": "inputs.ontology changed",
+        "same-object/test": "ontology changed",
+    }
 
 
 def test_the_forecast_lists_what_would_run_with_rows_and_reasons(copy: Path) -> None:
     edit(copy, "min_images = 4", "min_images = 6")
     dataset = Dataset.open(copy)
     found = {f.key: f for f in forecast(dataset, list(stages_of(dataset).values()))}
-    assert list(found) == ["ontology", "plan/tonics", "train/tonics", "eval/tonics"]
+    assert list(found) == [
+        "ontology", "plan/tonics", "same-object/test", "train/tonics", "eval/tonics",
+    ]  # fmt: skip
     assert (found["ontology"].rows, found["ontology"].measured) == (120, True)
     assert found["ontology"].bytes > 10_000
     assert found["train/tonics"].why == "after plan/tonics, where that changes its input"

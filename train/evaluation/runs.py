@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,11 @@ import torch
 from ...artifact import hash_file, read_json
 from ...errors import FormatError, InputError
 from ..model.dual import DualEncoder, ModelConfig
-from ..stream import Cached, Texts, TokenisedTexts
+from ..stream import Texts, TokenisedTexts
 from ..trainer import RUN_FORMAT, RUN_VERSION, find_device
-from .retrieval import Direction, Retrieval, recall
+from .queries import Queries
+from .retrieval import slices
+from .scoring import FOLD_IMAGES, Scores, score
 
 if TYPE_CHECKING:
     from ...features import FeatureStore
@@ -27,7 +28,7 @@ _IMAGES, _TEXTS = 64, 1024  # embedded at once
 def evaluate(
     run: Path,
     store: FeatureStore,
-    texts: Cached | None,
+    texts: Texts | None,
     queries: pa.Table,
     *,
     device: str = "cpu",
@@ -45,30 +46,55 @@ def evaluate(
         InputError: not a finished run, or no queries.
         PlanMismatch: a pair has no caption vector. ImageNotFound: an image has no features.
     """
+    return score_run(run, store, texts, queries, device=device).report
+
+
+def score_run(
+    run: Path,
+    store: FeatureStore,
+    texts: Texts | None,
+    queries: pa.Table,
+    sets: pa.Table | None = None,
+    *,
+    fold_images: int = FOLD_IMAGES,
+    device: str = "cpu",
+) -> Scores:
+    """Score a run's model, query by query; what ``eval.json`` and ``eval.parquet`` hold.
+
+    Args:
+        sets, fold_images: as for ``score``; the others, and errors, as for ``evaluate``.
+    """
     if not len(queries):
         raise InputError(run, "no pair to evaluate on", do="choose a split that has pairs")
-    config = _read_config(run)
     model = load_model(run, device)
-    if store.dim != model.config.feature_dim:
-        found = f"features of {store.dim} numbers"
-        do = "evaluate on the features the run was trained on"
-        raise InputError(run, found, expected=str(model.config.feature_dim), do=do)
-    pairs = queries.column("pair").to_numpy()
-    image_rows = queries.column("image").to_numpy()
-    images, image_of_text = np.unique(image_rows, return_inverse=True)
-    source = texts if texts is not None else _tokenised(run, config, queries)
-    image_vectors = embed_images(model, store, images, config["train"]["max_regions"])
-    text_vectors = embed_texts(model, source, pairs)
-    scored = recall(image_vectors, text_vectors, image_of_text)
-    return {
+    images, captions = embed_queries(run, model, store, texts, queries)
+    scores = score(Queries.of(queries), images, captions, sets, fold_images=fold_images)
+    config = read_config(run)
+    made = {
         "plan": config["plan"],
         "plan_id": config["identity"]["plan_id"],
         "model": hash_file(run / "model.safetensors"),
         "features": store.content_hash,
-        "images": len(images),
-        "captions": len(pairs),
-        **_report(scored),
     }
+    return replace(scores, report={**made, **scores.report})
+
+
+def embed_queries(
+    run: Path, model: DualEncoder, store: FeatureStore, texts: Texts | None, queries: pa.Table
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed the images and captions of a query set, in the orders of ``Queries``.
+
+    Args, Raises: as ``evaluate``.
+    """
+    config = read_config(run)
+    if store.dim != model.config.feature_dim:
+        found = f"features of {store.dim} numbers"
+        do = "evaluate on the features the run was trained on"
+        raise InputError(run, found, expected=str(model.config.feature_dim), do=do)
+    asked = Queries.of(queries)
+    source = texts if texts is not None else tokenised(run, config, queries)
+    images = embed_images(model, store, asked.images, config["train"]["max_regions"])
+    return images, embed_texts(model, source, asked.pairs)
 
 
 def load_model(run: Path, device: str = "cpu") -> DualEncoder:
@@ -80,7 +106,7 @@ def load_model(run: Path, device: str = "cpu") -> DualEncoder:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    config = ModelConfig(**_read_config(run)["model"])
+    config = ModelConfig(**read_config(run)["model"])
     path = run / "model.safetensors"
     if not path.exists():
         raise InputError(run, "the run is not finished", do="run 'tonics train' again to go on")
@@ -104,7 +130,7 @@ def embed_images(
     """
     device = model.log_temperature.device
     parts = [np.zeros((0, model.config.embedding_dim), np.float32)]
-    for rows in _slices(len(images), _IMAGES):
+    for rows in slices(len(images), _IMAGES):
         batch = store.gather(images[rows], max_regions=max_regions)
         arrays = (batch.features, batch.geometry, batch.cu_seqlens)
         features, geometry, bounds = (torch.from_numpy(a).to(device) for a in arrays)
@@ -118,26 +144,18 @@ def embed_texts(model: DualEncoder, texts: Texts, pairs: np.ndarray) -> np.ndarr
     """Embed captions by pair number; (n, E) float32 unit vectors."""
     device = model.log_temperature.device
     parts = [np.zeros((0, model.config.embedding_dim), np.float32)]
-    for rows in _slices(len(pairs), _TEXTS):
+    for rows in slices(len(pairs), _TEXTS):
         found = texts(pairs[rows])
         parts.append(model.encode_texts(found.to(device)).cpu().numpy())
     return np.concatenate(parts)
 
 
-def _slices(count: int, size: int) -> Iterator[slice]:
-    return (slice(first, first + size) for first in range(0, count, size))
+def read_config(run: Path) -> dict[str, Any]:
+    """Read what a run was made with, ``config.json``.
 
-
-def _report(found: Retrieval) -> dict[str, Any]:
-    directions = {"i2t": _rounded(found.i2t), "t2i": _rounded(found.t2i)}
-    return {**directions, "rsum": round(found.rsum, 2)}
-
-
-def _rounded(direction: Direction) -> dict[str, Any]:
-    return {key: round(value, 2) for key, value in asdict(direction).items()}
-
-
-def _read_config(run: Path) -> dict[str, Any]:
+    Raises:
+        InputError: the folder holds no run. FormatError: it is one of another version.
+    """
     path = run / "config.json"
     if not path.exists():
         raise InputError(run, "no config.json in this folder", expected="a run of 'tonics train'")
@@ -159,8 +177,8 @@ def _empty_encoder(run: Path) -> Any:
     return without_pooler(AutoModel.from_config(config, trust_remote_code=False))
 
 
-def _tokenised(run: Path, config: dict[str, Any], queries: pa.Table) -> TokenisedTexts:
-    """Tokenise the queries with the run's own tokenizer."""
+def tokenised(run: Path, config: dict[str, Any], queries: pa.Table) -> TokenisedTexts:
+    """Tokenise captions (columns pair, caption) with the run's own tokenizer."""
     if config["train"]["text"] == "frozen":
         found = "the run's text tower is frozen, and there are no caption vectors"
         raise InputError(run, found, do="run 'tonics embed' first")

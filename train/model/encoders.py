@@ -99,7 +99,7 @@ def _cached_folder(name: str, revision: str | None) -> Path | None:
 
 def _fetch(name: str, revision: str | None) -> None:
     """Let transformers bring a hub name's files into the cache."""
-    if problem := _hub_problem():
+    if problem := hub_problem():
         raise _missing(name, problem)
     try:
         _from_pretrained(name, name, revision=revision)
@@ -107,7 +107,7 @@ def _fetch(name: str, revision: str | None) -> None:
         raise _missing(name, f"not available from the hub ({_first_line(error)})") from error
 
 
-def _hub_problem() -> str:
+def hub_problem() -> str:
     """Say why the hub cannot be asked, or nothing.
 
     One short attempt: the hub's own client tries each file six times, for 25 seconds in all.

@@ -1,0 +1,1 @@
+"""``tonics eval`` beyond the stage: other models, other questions, and what came out."""

@@ -1,0 +1,97 @@
+"""What was evaluated: runs, and what others bring; where their reports and results lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...artifact import read_json, write_json
+from ...errors import InputError
+from ..dataset import Dataset, read_table, write_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ...train.evaluation import Scores
+
+EVAL_FORMAT = "tonics-eval"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """A run, or a model that is not ours, and where its scores are.
+
+    Attributes:
+        report: the scores, a JSON file. results: a row a caption, a parquet file.
+    """
+
+    name: str
+    report: Path
+    results: Path
+
+    @classmethod
+    def of_run(cls, dataset: Dataset, name: str) -> Evaluation:
+        """Name the files of a run."""
+        folder = dataset.run(name)
+        return cls(name=name, report=folder / "eval.json", results=folder / "eval.parquet")
+
+    @classmethod
+    def of_other(cls, dataset: Dataset, name: str) -> Evaluation:
+        """Name the files of a model that is not ours."""
+        folder = dataset.evaluation
+        return cls(name=name, report=folder / f"{name}.json", results=folder / f"{name}.parquet")
+
+    def extra(self, what: str) -> Path:
+        """Where the answers to a further question lie."""
+        ours = self.report.name == "eval.json"
+        return self.report.with_name(f"{what}.json" if ours else f"{self.name}.{what}.json")
+
+    def read_results(self) -> pa.Table:
+        """How every query went.
+
+        Raises:
+            InputError: it was evaluated before results were kept.
+        """
+        from ...train.evaluation.scoring import RESULTS_SCHEMA
+
+        if not self.results.exists():
+            do = f"run 'tonics eval {self.name}' again"
+            raise InputError(self.report, "has no results of single queries beside it", do=do)
+        return read_table(self.results, RESULTS_SCHEMA)
+
+    def write(self, scores: Scores, *, split: str, made: Mapping[str, Any]) -> dict[str, Any]:
+        """Write report and results; return the report."""
+        from ...train.evaluation.scoring import EVAL_VERSION
+
+        head = {"format": EVAL_FORMAT, "version": EVAL_VERSION, "split": split}
+        report = {**head, **made, **scores.report}
+        write_table(self.results, scores.results)
+        write_json(self.report, report)
+        return report
+
+
+def evaluations(dataset: Dataset) -> dict[str, Evaluation]:
+    """Everything that has been evaluated, by name: runs first."""
+    files = sorted((dataset.root / "runs").glob("*/eval.json"))
+    runs = [Evaluation.of_run(dataset, file.parent.name) for file in files]
+    return {one.name: one for one in [*runs, *others(dataset)]}
+
+
+def others(dataset: Dataset) -> list[Evaluation]:
+    """Models that are not ours."""
+    files = sorted(dataset.evaluation.glob("*.json"))
+    files = [file for file in files if read_json(file).get("format") == EVAL_FORMAT]
+    return [Evaluation.of_other(dataset, file.stem) for file in files]
+
+
+def other_name(kind: str, name: str) -> str:
+    """Name an evaluation after a model: a folder or a hub name.
+
+    >>> other_name("clip", "openai/clip-vit-base-patch32")
+    'clip-vit-base-patch32'
+    """
+    last = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(name).name).strip("-") or "model"
+    return last if last.startswith(f"{kind}-") else f"{kind}-{last}"

@@ -1,0 +1,58 @@
+"""``tonics runs``: what was evaluated, side by side."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .options import AsJson, open_dataset, print_rows
+
+runs_app = typer.Typer(
+    no_args_is_help=True,
+    help="Look at evaluated runs, and compare them.\n\n"
+    "Example: tonics -C my-dataset runs compare random mixed",
+)
+
+
+@runs_app.command("list")
+def runs_list(context: typer.Context, as_json: AsJson = False) -> None:
+    """All that was evaluated: retrieval and same-object accuracy, in percent.
+
+    Example: tonics -C my-dataset runs list
+    """
+    from .evaluating.evaluations import evaluations
+    from .results import RESULTS_LEGEND, results_rows
+
+    found = list(evaluations(open_dataset(context)).values())
+    print_rows(*results_rows(found), as_json, RESULTS_LEGEND)
+
+
+@runs_app.command("compare")
+def runs_compare(
+    context: typer.Context,
+    base: Annotated[str, typer.Argument(help="A run, or a pattern: 'random-*'.")],
+    others: Annotated[list[str], typer.Argument(help="Runs or patterns to hold against it.")],
+    draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Differences of models, with paired bootstrap intervals over the test images.
+
+    Runs of several seeds are pooled by a pattern, and paired by what its star stands for:
+    random-0 with mixed-0. Other models are named as in 'runs list': clip-NAME, vectors-NAME.
+
+    Example: tonics -C my-dataset runs compare 'random-*' 'mixed-*'
+    """
+    from .evaluating.comparing import LEGEND, compare_groups, find_group, format_comparison
+    from .evaluating.evaluations import evaluations
+    from .tables import format_json
+
+    known = evaluations(open_dataset(context))
+    first = find_group(base, known)
+    groups = [find_group(name, known) for name in others]
+    found = [compare_groups(first, group, draws=draws, seed=seed) for group in groups]
+    if as_json:
+        typer.echo(format_json([one.json() for one in found]))
+    else:
+        typer.echo("\n\n".join([*map(format_comparison, found), LEGEND]))

@@ -1,0 +1,139 @@
+"""Query sets: Karpathy's order and his five captions; files of altered captions; COCO's numbers."""
+
+from __future__ import annotations
+
+import doctest
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tonics.errors import InputError
+from tonics.pipeline.dataset import Dataset
+from tonics.pipeline.evaluating import evaluations, swap_files
+from tonics.pipeline.evaluating.questions import coco_numbers
+from tonics.pipeline.evaluating.swap_files import Swap, find_images, read_swaps
+from tonics.pipeline.graph import stages_of
+from tonics.pipeline.runner import bring_up_to_date
+from tonics.pipeline.stages.queries import QueriesStage
+from tonics.train.evaluation import Queries
+from tonics.train.evaluation.queries import image_rows
+
+CONFIG = """
+[ingest]
+image_files = false
+[[ingest.sources]]
+captions = "dataset_coco.json"
+format = "karpathy"
+[features.theirs]
+detector = "import"
+[plans.p]
+features = "theirs"
+curriculum = "import"
+[runs.r]
+plan = "p"
+[evaluation]
+captions_per_image = 5
+"""
+IDS = [391895, 17, 60623, 483108, 5, 384213, 193271]
+SPLITS = ["test", "train", "test", "val", "test", "restval", "test"]
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven images in Karpathy's form, four of them for testing, with six captions each."""
+    folder = tmp_path_factory.mktemp("coco")
+    images = []
+    for number, split in zip(IDS, SPLITS, strict=True):
+        sentences = [{"raw": f"caption {k} of {number}"} for k in range(6)]
+        images.append({"filename": f"COCO_val2014_{number:012d}.jpg", "cocoid": number})
+        images[-1] |= {"split": split, "sentences": sentences}
+    (folder / "dataset_coco.json").write_text(json.dumps({"images": images}))
+    (folder / "tonics.toml").write_text(CONFIG)
+    for key in ("ingest", "queries/test"):
+        bring_up_to_date(stages_of(Dataset.open(folder))[key], workers=1)
+    return folder
+
+
+def test_examples() -> None:
+    for module in (swap_files, evaluations):
+        assert doctest.testmod(module).failed == 0
+
+
+def test_images_keep_the_order_of_the_source_and_five_captions_each(coco: Path) -> None:
+    """Folds are consecutive thousands of Karpathy's order: ids are not sorted, splits mixed."""
+    dataset = Dataset.open(coco)
+    queries = QueriesStage(dataset, "test").read()
+    expected = [str(k) for k, split in zip(IDS, SPLITS, strict=True) if split == "test"]
+    assert image_rows(queries)["image_id"].to_pylist() == expected
+    asked = Queries.of(queries)
+    assert [queries["image_id"][k].as_py() for k in range(20)] == [expected[k] for k in asked.owner]
+    assert queries["caption"].to_pylist()[:5] == [f"caption {k} of 391895" for k in range(5)]
+    stages = stages_of(dataset)
+    assert stages["eval/r"].inputs == ("train/r", "queries/test")  # no ontology, so no hard choices
+    report = bring_up_to_date(stages["queries/test"], workers=1)
+    assert report.counts["ignored"] == {"of other splits": 18, "beyond the first 5 of an image": 4}
+
+
+def test_coco_numbers_of_captions_are_found_by_image_and_words(coco: Path, tmp_path: Path) -> None:
+    queries = QueriesStage(Dataset.open(coco), "test").read()
+    rows = queries.select(["image_id", "caption"]).to_pylist()
+    notes = [
+        {"id": 900 - k, "image_id": int(row["image_id"]), "caption": f" {row['caption']}\n"}
+        for k, row in enumerate(rows)
+    ]
+    images = [{"id": k, "file_name": f"{k}.jpg"} for k in IDS]
+    file = tmp_path / "captions.json"
+    file.write_text(json.dumps({"images": images, "annotations": notes[::-1]}))
+    found = coco_numbers(queries, file)
+    assert found == ([391895, 60623, 5, 193271], [900 - k for k in range(20)])
+    file.write_text(json.dumps({"images": images, "annotations": notes[3:]}))
+    with pytest.raises(InputError, match="3 of 20 captions are not in it"):
+        coco_numbers(queries, file)
+    names = pa.array([f"{name}.jpg" for name in queries["image_id"].to_pylist()])
+    with pytest.raises(InputError, match=r"4 image ids are no numbers of COCO, such as '391895"):
+        coco_numbers(queries.set_column(3, "image_id", names), file)
+
+
+def test_altered_captions_are_read_as_negclip_writes_them(tmp_path: Path) -> None:
+    file = tmp_path / "swaps.tsv"
+    file.write_text(
+        "\ttitle\tfilepath\tneg_caption\tneg_image\n"
+        "0\tA dog on a mat.\tcoco/COCO_val2014_000000000017.jpg\t"
+        "['A mat on a dog .', \"x's\"]\t[1]\n"
+        "1\tNothing altered\tb.jpg\t[]\t[1]\n"
+    )
+    first = Swap(
+        image="coco/COCO_val2014_000000000017.jpg",
+        caption="A dog on a mat.",
+        negatives=("A mat on a dog .", "x's"),
+    )
+    rows = read_swaps(file, {})
+    assert rows[0] == first
+    assert rows[1].negatives == ()
+    other = tmp_path / "swaps.csv"
+    other.write_text('photo,caption,false\n17,"A dog, a mat","A mat, a dog"\n')
+    columns = {"image": "photo", "negative": "false"}
+    assert read_swaps(other, columns)[0].negatives == ("A mat, a dog",)
+    with pytest.raises(InputError, match=r"no column for 'image' among .* --column image=NAME"):
+        read_swaps(other, {})
+    with pytest.raises(InputError, match="--column: 'title'"):
+        swap_files.column_names(["title"])
+
+
+def test_images_are_found_by_id_path_file_or_coco_number() -> None:
+    images = pa.table(
+        {"image": [0, 1, 2], "image_id": ["17", "b", "c.jpg"], "path": ["x/17.jpg", "y/b.jpg", ""]}
+    )
+    names = ["17", "x/17.jpg", "z/17.jpg", "v/COCO_val2014_000000000017.jpg", "b.jpg", "c.jpg", "d"]
+    swaps = [Swap(image=name, caption="a", negatives=("b",)) for name in names]
+    assert find_images(swaps, images).tolist() == [0, 0, 0, 0, 1, 2, -1]
+
+
+@pytest.mark.shared
+def test_the_files_of_negclip(shared: Path) -> None:
+    swaps = read_swaps(shared / "data" / "captions" / "coco_negclip_valid.tsv", {})
+    assert len(swaps) == 4839  # some captions hold a newline
+    assert swaps[0].negatives[0] == "A umbrella holding a flowered child and petting a yak ."
+    assert sum(len(swap.negatives) for swap in swaps) > len(swaps)
