@@ -163,12 +163,15 @@ def texts_of(stage: TrainStage, captions: Sequence[str]) -> Texts:
         table = pa.table({"pair": numbers, "caption": pa.array(captions, pa.string())})
         return tokenised(stage.folder, read_config(stage.folder), table)
     from ...train.model.encoders import TextEncoder, load_text_encoder
-    from ...train.stream import CachedTexts
+    from ...train.stream import CachedStates, CachedTexts
 
     config = stage.dataset.config.embeddings[stage.config.embeddings]
     name = stage.dataset.local(config.encoder)
     tokenizer, model = load_text_encoder(name, config.revision or None)
     encoder = TextEncoder(tokenizer, model, device_of(stage.dataset), config.precision)
+    if stage.pools_states:
+        _, states, lengths = encoder.encode_tokens(captions, max_tokens=config.max_tokens)
+        return CachedStates.of_rows(states, lengths)
     vectors = encoder.encode(captions, max_tokens=config.max_tokens)
     return CachedTexts.of_rows(vectors.astype(np.float16))
 

@@ -69,6 +69,13 @@ class TrainStage(Stage):
         return configured or (1 if self.config.embeddings else cores)
 
     @property
+    def pools_states(self) -> bool:
+        """Whether a frozen text tower pools token states itself: where there are any to pool."""
+        name = self.config.embeddings
+        kept = bool(name) and self.dataset.config.embeddings[name].states
+        return kept and self.settings.text_pooling != "mean"
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         found = [f"plan/{self.config.plan}", f"extract/{self.plan_config.features}"]
         if self.config.embeddings:
@@ -159,7 +166,7 @@ def cached_texts(stage: TrainStage) -> Any:
         return None
     from ...train.stream import CachedStates, CachedTexts
 
-    if stage.dataset.config.embeddings[name].states and stage.settings.text_pooling != "mean":
+    if stage.pools_states:
         states = States(stage.dataset, name)
         return CachedStates(states, dim=states.dim, identity=identity)
     vectors = Vectors(stage.dataset, name)

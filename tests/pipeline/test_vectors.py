@@ -10,9 +10,11 @@ import pytest
 
 from tonics.errors import StaleInput
 from tonics.pipeline.dataset import Dataset
+from tonics.pipeline.evaluating.embedders import texts_of
 from tonics.pipeline.forecast import forecast
 from tonics.pipeline.graph import stages_of
 from tonics.pipeline.runner import bring_up_to_date
+from tonics.pipeline.stages.train import cached_texts
 from tonics.pipeline.vectors import States, Vectors
 
 MORE = """
@@ -66,3 +68,13 @@ def test_a_run_pools_the_states_and_is_scored(dataset: Dataset) -> None:
     run = dataset.run("pooled")
     assert json.loads((run / "config.json").read_text())["model"]["text"] == "states"
     assert json.loads((run / "eval.json").read_text())["captions"] > 0
+
+
+def test_new_captions_get_the_states_that_embed_would_have_kept(dataset: Dataset) -> None:
+    stage = stages_of(dataset)["train/pooled"]
+    captions = dataset.pairs().column("caption").to_pylist()
+    made, kept = texts_of(stage, captions), cached_texts(stage)
+    asked = np.array([4, 0, 21])
+    found, known = made(asked), kept(asked)
+    assert found.cu_seqlens.tolist() == known.cu_seqlens.tolist()
+    np.testing.assert_allclose(found.rows.float(), known.rows.float(), atol=2e-3)

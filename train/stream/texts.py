@@ -12,7 +12,7 @@ import torch
 from ...artifact import hash_bytes, hash_json
 from ...errors import InputError, PlanMismatch, first_ten
 from ..model.packed import Packed
-from ..model.tokens import MAX_TOKENS, Tokens, tokenise
+from ..model.tokens import MAX_TOKENS, Tokens, packed_places, tokenise
 from ..plan import Plan
 from .token_files import kept_tokens, tokens_identity
 
@@ -87,6 +87,17 @@ class CachedStates:
         identity: str,
     ) -> None:
         self.lookup, self.dim, self.identity = lookup, dim, identity
+
+    @classmethod
+    def of_rows(cls, states: np.ndarray, lengths: np.ndarray) -> CachedStates:
+        """Serve arrays: pair k has ``lengths[k]`` of the (sum t, dim) rows, after pair k - 1's."""
+        starts = np.cumsum(lengths) - lengths
+        identity = hash_json([hash_bytes(np.ascontiguousarray(a).data) for a in (lengths, states)])
+        return cls(
+            lambda asked: (states[packed_places(starts[asked], lengths[asked])], lengths[asked]),
+            dim=states.shape[1],
+            identity=identity,
+        )
 
     def __call__(self, pairs: np.ndarray) -> Packed:
         states, lengths = self.lookup(pairs)
