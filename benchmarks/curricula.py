@@ -4,7 +4,7 @@
     python benchmarks/curricula.py results curricula --seeds 3    # writes the plans and runs
     tonics -C results run
     python benchmarks/curricula.py results curricula --report     # accuracy within batches
-    tonics -C results runs compare --against 'curricula-random-*' 'curricula-communities-*' ...
+    tonics -C results runs compare 'curricula-random-*' 'curricula-communities-*'
 
 A study is a list of runs, named STUDY-PLAN-SEED. A seed decides the plan and the first weights; a
 comparison takes runs of equal seed in pairs. ``docs/results.md`` says what came out.
@@ -13,10 +13,12 @@ comparison takes runs of equal seed in pairs. ``docs/results.md`` says what came
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import statistics
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,25 +90,27 @@ def main() -> None:
 
 
 def with_study(text: str, name: str, seeds: int) -> str:
-    """The configuration with a study's plans and runs, in the place of what stood there of it."""
-    mark = f"# -- study {name}\n"
-    kept = text.partition(mark)[0] + text.partition(mark)[2].partition("# -- end\n")[2]
-    return kept.rstrip() + f"\n\n{mark}" + "\n".join(sections(name, seeds)) + "\n# -- end\n"
+    """The configuration with a study's plans and runs; plans that another study uses stand once."""
+    mark, end = f"# -- study {name}\n", "# -- end\n"
+    before, _, after = text.partition(mark)
+    kept = (before + after.partition(end)[2]).rstrip()
+    known = set(tomllib.loads(kept).get("plans", {}))
+    return f"{kept}\n\n{mark}" + "\n".join(sections(name, seeds, known)) + f"\n{end}"
 
 
-def sections(name: str, seeds: int) -> Iterator[str]:
-    """The tables of a study."""
+def sections(name: str, seeds: int, known: Collection[str]) -> Iterator[str]:
+    """The tables of a study, less the plans that are known."""
     study = STUDIES[name]
     frozen = {} if "encoder" in study.train else {"embeddings": "captions"}
-    for seed in range(seeds):
-        for plan in study.plans:
-            run = f"{name}-{plan}-{seed}"
-            yield f"[plans.{run}]"
+    for seed, plan in itertools.product(range(seeds), study.plans):
+        built = f"{plan}-b{study.batch_size}-e{study.epochs}-{seed}"
+        if built not in known:
+            yield f"[plans.{built}]"
             same = {"features": "grid", "embeddings": "captions", "seed": seed}
             size = {"batch_size": study.batch_size, "epochs": study.epochs}
             yield from _lines({**same, **size, **PLANS[plan]})
-            yield f"[runs.{run}]"
-            yield from _lines({"plan": run, **frozen, "train": study.train | {"seed": seed}})
+        yield f"[runs.{name}-{plan}-{seed}]"
+        yield from _lines({"plan": built, **frozen, "train": study.train | {"seed": seed}})
 
 
 def _lines(table: dict[str, Any]) -> Iterator[str]:
