@@ -98,6 +98,12 @@ class TrainConfig:
             "max_regions": (self.max_regions is None or self.max_regions > 0, "1 or more"),
             "steps": (self.steps is None or self.steps > 0, "1 or more"),
             "lr": (self.lr > 0, "above 0"),
+            "encoder_lr": (self.encoder_lr >= 0, "0 or more"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "betas": (
+                len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+                "two numbers of 0 to below 1",
+            ),
             "temperature": (0.01 <= self.temperature <= 1, "0.01 to 1"),
             "clip_norm": (self.clip_norm > 0, "above 0"),
             "seed": (self.seed >= 0, "0 or more"),

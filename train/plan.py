@@ -232,8 +232,11 @@ class Plan:
         return rows
 
     @cached_property
-    def _used_rows(self) -> np.ndarray:
-        """Rows of ``self.pairs`` that some batch uses, increasing."""
+    def used_rows(self) -> np.ndarray:
+        """Rows of ``self.pairs`` that some batch uses, increasing.
+
+        Marked in a table: to sort all batches of a long plan would take minutes.
+        """
         flat, used = self.batches.pairs.reshape(-1), np.zeros(self.pairs.num_rows, bool)
         for start in range(0, len(flat), _BLOCK):
             used[self.rows(flat[start : start + _BLOCK])] = True
@@ -268,7 +271,7 @@ class Plan:
                 f"{len(keys) - len(row_of)} of your keys occur twice: {first_ten(list(twice))}",
                 expected="one row a key",
             )
-        used = pa.array(self._used_rows)
+        used = pa.array(self.used_rows)
         used_keys = self.pairs.column("pair_key").take(used).to_pylist()
         missing = [key for key in used_keys if key not in row_of]
         if missing:

@@ -221,8 +221,17 @@ def write_config(run: Path, state: State, text: TextSide) -> None:
     write_json(run / "config.json", described)
     if text.tokenizer is not None:
         with atomic_folder(run / "encoder") as tmp:
+            forget_calls(text.tokenizer)
             text.encoder.config.save_pretrained(tmp)
             text.tokenizer.save_pretrained(tmp)
+
+
+def forget_calls(tokenizer: Any) -> None:
+    """Undo what a fast tokenizer keeps of its last call, if there was one: cutting, and padding."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
 
 
 def write_model(run: Path, state: State) -> None:

@@ -103,8 +103,8 @@ def _texts(cell: str) -> list[str]:
         try:
             values = ast.literal_eval(cell)
             return [v for v in values if isinstance(v, str) and v.strip()]
-        except (ValueError, SyntaxError):
-            pass
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            pass  # brackets that are no list: what literal_eval says of them is manifold
     return [cell] if cell else []
 
 

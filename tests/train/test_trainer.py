@@ -397,6 +397,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(world, tmp_
         ({"text": "finetune"}, "train.encoder: ''"),
         ({"precision": "float16"}, "train.precision"),
         ({"lr": 0.0}, "train.lr: 0.0, expected above 0"),
+        ({"encoder_lr": float("nan")}, "train.encoder_lr: nan"),
+        ({"weight_decay": -0.1}, "train.weight_decay"),
+        ({"betas": (0.9, 1.0)}, "train.betas"),
+        ({"betas": (0.9,)}, "train.betas"),
         ({"dropout": 1.0}, "train.dropout"),
         ({"warmup": -0.1}, "train.warmup"),
         ({"steps": 0}, "train.steps"),
@@ -479,10 +483,11 @@ def finetune(encoder_folder):
 
 def test_fine_tuning_trains_the_encoder_and_resumes_exactly(world, finetune, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    run_of(world, whole, finetune, texts=None)
+    given = {"texts": None, "tokens": tmp_path / "tokens"}  # made by the first, found by the rest
+    run_of(world, whole, finetune, **given)
     with pytest.raises(Killed):
-        run_of(world, stopped, finetune, texts=None, progress=kill_at(7))
-    assert run_of(world, stopped, finetune, texts=None).resumed == 4
+        run_of(world, stopped, finetune, **given, progress=kill_at(7))
+    assert run_of(world, stopped, finetune, **given).resumed == 4
     assert bytes_of(stopped) == bytes_of(whole)
     assert lines_of(stopped) == lines_of(whole)
     place = Path(finetune.encoder).name.encode()  # a run can be moved, and gives no paths away

@@ -241,6 +241,9 @@ def unit(x: torch.Tensor) -> torch.Tensor:
 def fixed_layers(encoder: Any, trained: int | None) -> list[nn.Module]:
     """The parts of an encoder that are not trained when only its last layers are.
 
+    Whole layers are among them, not just what they consist of: dropout of attention weights is
+    done by the attention itself, which looks at its own mode.
+
     Args:
         trained: how many layers are; None for everything, 0 for nothing.
     """
@@ -249,7 +252,7 @@ def fixed_layers(encoder: Any, trained: int | None) -> list[nn.Module]:
     lists = [list(m) for m in encoder.modules() if isinstance(m, nn.ModuleList)]
     layers = max(lists, key=len, default=[])
     free = {id(m) for layer in layers[max(len(layers) - trained, 0) :] for m in layer.modules()}
-    return [m for m in encoder.modules() if id(m) not in free and not list(m.children())]
+    return [m for m in encoder.modules() if free.isdisjoint(map(id, m.modules()))]
 
 
 def _places(longest: int, device: torch.device) -> int:

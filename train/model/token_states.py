@@ -132,8 +132,9 @@ def _made_up(encoder: Any) -> Packed:
     """Four captions of 1 to 9 tokens that are no padding."""
     lengths, config = torch.tensor([3, 9, 1, 5]), encoder.config
     count = int(lengths.sum())
-    taken = config.pad_token_id or 0
-    ids = torch.arange(count) * 7 % max(config.vocab_size - taken - 1, 1) + taken + 1
+    known = torch.arange(config.vocab_size)
+    known = known[known != (config.pad_token_id or 0)]
+    ids = known[torch.arange(1, count + 1) * 7 % len(known)]
     bounds = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
     return Packed(
         rows=ids.int().to(encoder.device),

@@ -85,7 +85,7 @@ def tokenise(tokenizer: Any, captions: Sequence[str], max_tokens: int = MAX_TOKE
         InputError: a caption yields no token at all.
     """
     limit = min(max_tokens, tokenizer.model_max_length)
-    rows: list[list[int]] = []
+    ids, lengths = [], []
     for start in range(0, len(captions), _BLOCK):
         block = tokenizer(
             list(captions[start : start + _BLOCK]),
@@ -94,13 +94,15 @@ def tokenise(tokenizer: Any, captions: Sequence[str], max_tokens: int = MAX_TOKE
             return_attention_mask=False,
             return_token_type_ids=False,
         )
-        rows.extend(block["input_ids"])
-    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-    if not lengths.all():
-        empty = int(np.argmin(lengths))
-        raise InputError(f"caption {empty}", f"{captions[empty]!r} has no tokens")
-    ids = np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum()))
-    return Tokens(ids=ids, cu_seqlens=np.concatenate([[0], np.cumsum(lengths)]))
+        rows = block["input_ids"]  # lists of Python's numbers, of a hundred times the size
+        lengths.append(np.fromiter(map(len, rows), np.int64, len(rows)))
+        if not lengths[-1].all():
+            empty = start + int(np.argmin(lengths[-1]))
+            raise InputError(f"caption {empty}", f"{captions[empty]!r} has no tokens")
+        total = int(lengths[-1].sum())
+        ids.append(np.fromiter(chain.from_iterable(rows), np.int32, total))
+    bounds = np.cumsum(np.concatenate([[0], *lengths]), dtype=np.int64)
+    return Tokens(ids=np.concatenate([np.zeros(0, np.int32), *ids]), cu_seqlens=bounds)
 
 
 def length_batches(

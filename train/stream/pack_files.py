@@ -197,7 +197,7 @@ def parse_manifest(where: str, data: bytes) -> dict[str, Any]:
     try:
         found = json.loads(data)
         kind, version = found["format"], found["version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError(where, f"not a pack's manifest ({error!r})", do=REPACK) from error
     if kind != PACK_FORMAT or version != PACK_VERSION:
         expected = f"{PACK_FORMAT!r} version {PACK_VERSION}"
@@ -209,11 +209,20 @@ def parse_manifest(where: str, data: bytes) -> dict[str, Any]:
         complete = {"plan_id", "features", "batch_size", "batches", "ranks", "dim"} <= set(found)
         if not complete or not all(_TAR_NAME.fullmatch(tar.name) for tar in tars):
             raise ValueError("a key is missing, or a tar's name leaves the pack")
+        _check_counts(found)
         for rank in range(found["ranks"]):
             _check_series([tar for tar in tars if tar.rank == rank], found["batches"])
     except (ValueError, TypeError) as error:
         raise FormatError(where, f"not a pack's manifest ({error})", do=REPACK) from error
     return {**found, "tars": tars}
+
+
+def _check_counts(manifest: Mapping[str, Any]) -> None:
+    """Refuse counts that are none, or that its tars cannot bear out."""
+    size, ranks, batches, dim = (manifest[k] for k in ("batch_size", "ranks", "batches", "dim"))
+    fine = all(type(n) is int for n in (size, ranks, batches, dim))
+    if not fine or min(size, ranks, dim) < 1 or batches < 0 or size % ranks or ranks > size:
+        raise ValueError(f"batches of {size} for {ranks} ranks, of {dim} numbers a region")
 
 
 def _check_series(tars: Sequence[TarEntry], batches: int) -> None:
@@ -238,11 +247,12 @@ def parse_index(where: str, data: bytes, tar: TarEntry) -> list[MemberEntry]:
     try:
         members = [MemberEntry(**row) for row in json.loads(data)["members"]]
         plain = all(m.offset >= 0 and m.size >= 0 for m in members)
-    except (ValueError, KeyError, TypeError) as error:
+        plain = plain and len(members) == tar.batches * len(MEMBERS)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError(where, f"not a tar's index ({error!r})", do=REPACK) from error
     steps = range(tar.first, tar.first + tar.batches)
-    names = [member_name(step, kind) for step in steps for kind in MEMBERS]
-    if not plain or [m.name for m in members] != names:
+    names = (member_name(step, kind) for step in steps for kind in MEMBERS)
+    if not plain or any(m.name != name for m, name in zip(members, names, strict=False)):
         expected = f"the members of steps {steps.start} to {steps.stop - 1}"
         raise FormatError(where, "lists other members", expected=expected, do=REPACK)
     return members

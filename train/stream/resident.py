@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from ...errors import InputError
@@ -221,7 +222,8 @@ def free_bytes(device: torch.device | str) -> int:
 
 def images_used(plan: Plan) -> np.ndarray:
     """The images of all batches of a plan, increasing."""
-    return np.unique(plan.images_of(np.unique(plan.batches.pairs)))
+    images = plan.pairs.column("image").take(pa.array(plan.used_rows)).to_numpy()
+    return np.flatnonzero(np.bincount(images))
 
 
 def _counts(store: FeatureStore, images: np.ndarray, max_regions: int | None) -> np.ndarray:

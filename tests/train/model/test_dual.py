@@ -198,3 +198,17 @@ def test_only_the_last_layers_of_an_encoder_are_trained(encoder_folder, trained_
     dropping = [m.training for m in encoder.modules() if isinstance(m, torch.nn.Dropout)]
     assert any(dropping) == (trained_layers != 0)
     assert all(dropping) == (trained_layers is None)
+
+
+@pytest.mark.parametrize("trained_layers", [1, 0])
+def test_layers_that_are_not_trained_always_give_the_same(encoder_folder, trained_layers):
+    _, encoder = load_text_encoder(str(encoder_folder))
+    shapes = SMALL | {"text_dim": 32, "text": "encoder", "train_layers": trained_layers}
+    net = DualEncoder(ModelConfig(**shapes), encoder).train()
+    first, last = [], []
+    encoder.encoder.layer[0].register_forward_hook(lambda *found: first.append(found[2]))
+    encoder.encoder.layer[1].register_forward_hook(lambda *found: last.append(found[2]))
+    for _ in range(2):
+        net.encode_texts(packed(torch.arange(5, 14, dtype=torch.int32), (4, 3, 2)))
+    assert torch.equal(*first)
+    assert torch.equal(*last) == (trained_layers == 0)

@@ -44,6 +44,16 @@ def test_states_are_those_of_each_caption_alone(family):
         torch.testing.assert_close(part, token_states(encoder, one), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("pad", [0, 1, 98])
+def test_an_encoder_is_tried_whatever_its_padding_is(pad):
+    from transformers import BertConfig, BertModel
+
+    encoder = prepare(BertModel(BertConfig(**SHAPE, pad_token_id=pad)))
+    one = Packed(rows=torch.tensor([5]).int(), cu_seqlens=torch.tensor([0, 1]), longest=1)
+    assert padding(encoder, one) == 0
+    assert encoder.config._attn_implementation == "tonics_packed"
+
+
 def test_the_packed_way_is_that_of_transformers(family):
     encoder, tokens, packs = family
     assert padding(encoder, tokens) == pytest.approx(0 if packs else 4 * 9 / 20 - 1)

@@ -17,7 +17,13 @@ from tonics.errors import FormatError, ImageNotFound, InputError, PlanMismatch, 
 from tonics.features import FeatureStore
 from tonics.train.model.encoders import load_text_encoder
 from tonics.train.stream import Pack, TokenisedTexts, pack_places, packed, stream
-from tonics.train.stream.pack_files import MEMBERS
+from tonics.train.stream.pack_files import (
+    MEMBERS,
+    TarEntry,
+    manifest_bytes,
+    parse_index,
+    parse_manifest,
+)
 from tonics.train.stream.packing import lay_out, write_pack
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "packs.md"
@@ -307,6 +313,25 @@ def test_an_altered_index_or_manifest_is_refused(world, damaged):
         (damaged / "pack.json").write_text(manifest.read_text().replace(old, new, 1))
         with pytest.raises(FormatError, match=r"pack\.json"):
             Pack(damaged)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"ranks": 10**12}, {"ranks": 0}, {"dim": -1}, {"batch_size": "x"}, {"batches": 1.5}]
+)
+def test_a_manifest_of_absurd_counts_is_refused_at_once(changes):
+    about = {"plan_id": "p", "features": "f", "batch_size": 4, "batches": 0, "ranks": 1, "dim": 4}
+    data = manifest_bytes({**about, **changes}, [])
+    with pytest.raises(FormatError, match="not a pack's manifest"):
+        parse_manifest("pack.json", data)
+
+
+@pytest.mark.parametrize("data", [b"[" * 200_000, b'{"members": []}'])
+def test_what_is_nested_without_end_or_counted_without_bound_is_refused_at_once(data):
+    entry = TarEntry(name="00000.tar", rank=0, first=0, batches=10**12, bytes=1, index_xxh3="")
+    with pytest.raises(FormatError):
+        parse_manifest("pack.json", data)
+    with pytest.raises(FormatError):
+        parse_index("00000.json", data, entry)
 
 
 def test_a_tar_elsewhere_is_refused_even_if_the_manifest_says_so(damaged):
