@@ -64,7 +64,7 @@ STUDIES = {
     "gpo": Study(train=GPO),
     "gpo-images": Study(plans=("random",), train={**GPO, "text_pooling": "mean"}),
     "gpo-texts": Study(plans=("random",), train={**GPO, "pooling": "mean"}),
-    "b32": Study(batch_size=32),
+    "b32": Study(plans=HARD, batch_size=32),
     "b512": Study(batch_size=512),
     "long": Study(epochs=40),
     "wide": Study(train={**MEAN, "embedding_dim": 1024, "hidden": 2048}),
