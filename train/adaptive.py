@@ -199,9 +199,7 @@ def write_replay(plan: Plan, steps: Sequence[int] | np.ndarray, folder: Path) ->
 
     The remainder is empty: what a decision did not draw was not left over by a rule.
     """
-    if folder.exists() and not _replays(folder, plan):
-        found, do = "holds something else already", "name another folder, or delete this one"
-        raise InputError(folder, found, expected="an earlier replay, or nothing", do=do)
+    require_replay(folder, plan)
     steps = np.asarray(steps)
     zeros = np.zeros(len(steps), np.int32)
     batches = replace(plan.batches.take(steps), epoch=zeros, phase=zeros.astype(np.int16))
@@ -218,6 +216,17 @@ def write_replay(plan: Plan, steps: Sequence[int] | np.ndarray, folder: Path) ->
     with atomic_folder(folder) as tmp:
         write_plan(tmp, header, batches, plan.pairs, remainder, {})
     return Plan(folder)
+
+
+def require_replay(folder: Path, plan: Plan) -> None:
+    """Refuse a folder that holds anything but a replay of a plan.
+
+    Raises:
+        InputError: it does.
+    """
+    if folder.exists() and not _replays(folder, plan):
+        found, do = "holds something else already", "name another folder, or delete this one"
+        raise InputError(folder, found, expected="an earlier replay, or nothing", do=do)
 
 
 def _replays(folder: Path, plan: Plan) -> bool:

@@ -8,6 +8,7 @@ seed, the step's number and the rank.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ..artifact import atomic_folder, read_json, write_json
+from ..artifact import atomic_folder, write_json
 from ..errors import FormatError, PlanMismatch
 
 VERSION = 2
@@ -71,7 +72,7 @@ class Checkpoint:
 
         do = f"delete {path.name}: the run goes on from the one before it"
         try:
-            header = read_json(path / _HEADER)
+            header = json.loads((path / _HEADER).read_text(encoding="utf-8"))
             if header["version"] != VERSION:
                 found, do_this = (
                     f"version {header['version']!r}",
@@ -81,7 +82,7 @@ class Checkpoint:
             tensors = load_file(path / _STATE)
             kept = {key: header[key] for key in ("step", "identity", "state")}
             return cls(**kept, tensors=tensors)
-        except (SafetensorError, KeyError, TypeError, OSError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise FormatError(path, f"not a whole checkpoint ({error})", do=do) from error
 
     def require(self, identity: Mapping[str, Any], where: Path) -> None:

@@ -36,7 +36,8 @@ class TrainConfig:
         betas: of AdamW. warmup: share of the steps with a rising rate; then a cosine to zero.
         clip_norm: largest norm of the gradient.
         steps: how many of the plan's batches; None for all.
-        precision: ``"bfloat16"`` computes the towers in bf16; loss, norms and pooling stay float32.
+        precision: ``"bfloat16"`` computes linear layers and attention in bf16; loss, norms and
+            pooling stay float32.
         seed: of the weights and of everything drawn while training.
         log_every, checkpoint_every: in steps.
         prefetch: batches that a thread works ahead.
@@ -47,7 +48,7 @@ class TrainConfig:
         compile: let torch compile the towers: minutes at the start, and other random numbers.
         tensorboard: write the metrics for TensorBoard, too (needs its package).
         input: where features come from: ``"store"`` reads them as they are needed, ``"resident"``
-            keeps all of them on the device, ``"auto"`` does so where they fit a GPU.
+            keeps all of them on the device, ``"auto"`` does so on a GPU where they fit.
     """
 
     encoder: str = ""
@@ -81,7 +82,7 @@ class TrainConfig:
     ema: float = 0.0
     compile: bool = False
     tensorboard: bool = False
-    input: Literal["store", "resident", "auto"] = "store"
+    input: Literal["store", "resident", "auto"] = "auto"
 
     def __post_init__(self) -> None:
         allowed = {
@@ -90,11 +91,8 @@ class TrainConfig:
             "encoder": (self.text == "frozen" or self.encoder, "a text encoder, to fine-tune it"),
             "pooling": (self.pooling in POOLINGS, _one_of(POOLINGS)),
             "text_pooling": (self.text_pooling in POOLINGS, _one_of(POOLINGS)),
-            "train_layers": (self.train_layers is None or self.train_layers >= 0, "0 or more"),
-            "embedding_dim": (
-                self._fits_heads,
-                f"a multiple of {HEADS}",
-            ),
+            "train_layers": self._layers_allowed(),
+            "embedding_dim": (self._fits_heads, f"a multiple of {HEADS}"),
             "max_regions": (self.max_regions is None or self.max_regions > 0, "1 or more"),
             "steps": (self.steps is None or self.steps > 0, "1 or more"),
             "lr": (self.lr > 0, "above 0"),
@@ -122,6 +120,11 @@ class TrainConfig:
             if not fine:
                 raise ConfigError(f"train.{key}", repr(getattr(self, key)), expected=expected)
 
+    def _layers_allowed(self) -> tuple[bool, str]:
+        if self.train_layers is None or self.text == "finetune":
+            return self.train_layers is None or self.train_layers >= 0, "0 or more"
+        return False, "none where the text tower is frozen"
+
     @property
     def _fits_heads(self) -> bool:
         return self.embedding_dim > 0 and self.embedding_dim % HEADS == 0
@@ -144,7 +147,9 @@ class TrainConfig:
 
     def identity(self) -> dict[str, Any]:
         """The settings that affect the result; an encoder's name is not its content."""
-        runtime = {"checkpoint_every", "prefetch", "encoder", "encoder_revision"}
-        runtime |= {"tensorboard", "input"}
-        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in runtime}
+        outside = {"checkpoint_every", "log_every", "prefetch", "tensorboard", "input"}
+        outside |= {"encoder", "encoder_revision"}
+        if self.text == "frozen":
+            outside |= {"encoder_lr", "max_tokens", "train_layers"}
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in outside}
         return kept | {"betas": list(self.betas)}

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .adaptive import Adaptive, write_replay
+from .adaptive import Adaptive, require_replay, write_replay
 from .plan import Plan
 from .ranks import Ranks
 
@@ -47,6 +47,9 @@ class Course:
     def facts(self) -> dict[str, Any]:
         """What the metrics should say of it."""
         return {}
+
+    def prepare(self, run: Path) -> None:
+        """Refuse, before anything is trained, a run's folder that ``finish`` could not write to."""
 
     def finish(self, run: Path) -> None:
         """Write what is to be kept of it into the run's folder."""
@@ -125,6 +128,9 @@ class AdaptiveCourse(Course):
 
     def facts(self) -> dict[str, Any]:
         return {"opened": len(self.adaptive.opened)}
+
+    def prepare(self, run: Path) -> None:
+        require_replay(run / "replay", self.plan)
 
     def finish(self, run: Path) -> None:
         """Write the batches trained on as a static plan, ``replay``."""

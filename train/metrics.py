@@ -47,10 +47,14 @@ class Metrics:
         self, path: Path, device: torch.device, ranks: Ranks = ALONE, board: bool = False
     ) -> None:
         self.path, self.device, self.ranks = path, device, ranks
-        self.board = open_board(path.parent / "tensorboard") if board and ranks.leads else None
+        self.folder = path.parent / "tensorboard" if board and ranks.leads else None
+        self.board: Any = None
+        if self.folder:
+            require_board()
         self.sums = torch.zeros(4, device=device)
         self.first_bad = torch.tensor(_FINE, device=device)
         self.last: dict[str, Any] = {}
+        self.step = 0
         self._start_rates()
 
     def _start_rates(self) -> None:
@@ -61,6 +65,7 @@ class Metrics:
         """Drop the lines after a step (a resumed run writes them again), and a half-written one."""
         kept = [line for line in read_lines(self.path) if line["step"] <= step]
         self.last = kept[-1] if kept else {}
+        self.step = step
         if self.ranks.leads:
             with atomic_file(self.path) as tmp:
                 tmp.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
@@ -68,6 +73,8 @@ class Metrics:
     def __enter__(self) -> Metrics:
         with writing_to(self.path):
             self.file = self.path.open("a", encoding="utf-8") if self.ranks.leads else None
+        if self.folder:
+            self.board = require_board()(str(self.folder), purge_step=self.step + 1)
         self._start_rates()
         return self
 
@@ -183,8 +190,8 @@ def _of_tokens(tokens: int, padded: int, seconds: float) -> dict[str, float]:
     }
 
 
-def open_board(folder: Path) -> Any:
-    """Open a folder for TensorBoard.
+def require_board() -> Any:
+    """What writes for TensorBoard.
 
     Raises:
         MissingAsset: its package is not installed.
@@ -195,7 +202,7 @@ def open_board(folder: Path) -> Any:
         found = "true, and the package tensorboard is not installed"
         do = "pip install tensorboard, or read metrics.jsonl"
         raise MissingAsset("train.tensorboard", found, do=do) from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..artifact import atomic_file, atomic_folder, write_json
-from ..errors import InputError
+from ..errors import FormatError, InputError
 from .checkpoint import (
     Checkpoint,
     list_checkpoints,
@@ -136,11 +136,19 @@ class State:
         self.ranks.agree(run, [step, self.identity])
         self.metrics.cut(step)
         if found is not None:
-            self._take_over(found)
+            self._take_over(found, paths[-1])
             log.info("going on from step %d of %s", step, run)
         return step
 
-    def _take_over(self, found: Checkpoint) -> None:
+    def _take_over(self, found: Checkpoint, path: Path) -> None:
+        try:
+            self._restore(found)
+        except (KeyError, RuntimeError, ValueError) as error:
+            what = f"not what this run needs ({type(error).__name__}: {str(error)[:200]})"
+            do = f"delete {path.name}: the run goes on from the one before it"
+            raise FormatError(path, what, do=do) from error
+
+    def _restore(self, found: Checkpoint) -> None:
         tensors = found.tensors
         self.objective.load_state_dict({k: tensors[k] for k in self.objective.state_dict()})
         load_optimizer(self.objective, self.optimizer, tensors)
@@ -208,8 +216,14 @@ def seed_step(seed: int, step: int, rank: int = 0) -> None:
     torch.manual_seed(int(mixed[0] >> np.uint64(1)))
 
 
-def write_config(run: Path, state: State, text: TextSide) -> None:
-    """Write what is needed to load the model again, and what it was made from."""
+def write_config(run: Path, state: State, text: TextSide, *, fresh: bool) -> None:
+    """Write what is needed to load the model again, and what it was made from.
+
+    Args:
+        fresh: the run begins: a model of an earlier one, which is not of this configuration, goes.
+    """
+    if fresh:
+        (run / "model.safetensors").unlink(missing_ok=True)
     described = {
         "format": RUN_FORMAT,
         "version": RUN_VERSION,

@@ -107,7 +107,8 @@ def train(
         state = begin(config, plan, store, text, run, where, ranks)
         start = state.resume(run)
         if ranks.leads:
-            write_config(run, state, text)
+            state.course.prepare(run)
+            write_config(run, state, text, fresh=not start)
         with contextlib.closing(_source(state, store, text.source, start)) as batches:
             _run_steps(state, batches, start, run, progress)
         if ranks.leads:

@@ -11,12 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tonics.artifact import hash_file
-from tonics.errors import ConfigError, InputError, MissingAsset, PlanMismatch, TonicsError
+from tonics.errors import (
+    ConfigError,
+    FormatError,
+    InputError,
+    MissingAsset,
+    PlanMismatch,
+    TonicsError,
+)
 from tonics.train.config import TrainConfig
-from tonics.train.evaluation import evaluate
+from tonics.train.evaluation import evaluate, load_model
 from tonics.train.plan import Plan
 from tonics.train.stream import CachedTexts
 from tonics.train.trainer import find_device, lr_share, train
@@ -348,6 +355,38 @@ def test_another_configuration_is_refused(world, tmp_path):
         run_of(world, tmp_path, dataclasses.replace(TINY, lr=0.1))
     assert (bytes_of(tmp_path), (tmp_path / "metrics.jsonl").read_text()) == before
     run_of(world, tmp_path, dataclasses.replace(TINY, checkpoint_every=100, prefetch=1))
+
+
+def test_the_identity_holds_the_settings_that_decide_the_result():
+    runtime = {"checkpoint_every", "log_every", "prefetch", "tensorboard", "input"}
+    named = {"encoder", "encoder_revision"}  # by content, elsewhere
+    every = {field.name for field in dataclasses.fields(TrainConfig)}
+    tuned = TrainConfig(text="finetune", encoder="some")
+    assert set(tuned.identity()) == every - runtime - named
+    of_an_encoder = {"encoder_lr", "max_tokens", "train_layers"}
+    assert set(TrainConfig().identity()) == every - runtime - named - of_an_encoder
+
+
+def test_a_checkpoint_without_what_is_needed_says_so(world, tmp_path):
+    with pytest.raises(Killed):
+        run_of(world, tmp_path, progress=kill_at(5))
+    (newest,) = (tmp_path / "checkpoints").iterdir()
+    tensors = load_file(newest / "state.safetensors")
+    save_file({k: t for k, t in tensors.items() if k != "sums"}, newest / "state.safetensors")
+    with pytest.raises(FormatError, match=r"not what this run needs .KeyError: 'sums'.; delete"):
+        run_of(world, tmp_path)
+    (newest / "checkpoint.json").write_text('{"version"')
+    with pytest.raises(FormatError, match=r"not a whole checkpoint .*; delete step-"):
+        run_of(world, tmp_path)
+
+
+def test_a_run_that_begins_anew_leaves_no_older_model(world, tmp_path):
+    run_of(world, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(Killed):
+        run_of(world, tmp_path, dataclasses.replace(TINY, lr=0.1), progress=kill_at(2))
+    with pytest.raises(InputError, match="the run is not finished"):
+        load_model(tmp_path)
 
 
 def test_another_plan_is_refused(world, big_world, tmp_path):

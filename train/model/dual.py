@@ -166,9 +166,7 @@ class TextTower(nn.Module):
     def __init__(self, config: ModelConfig, encoder: Any) -> None:
         super().__init__()
         self.encoder = prepare(encoder) if encoder is not None else None
-        self.fixed = fixed_layers(encoder, config.train_layers) if encoder is not None else []
-        for module in self.fixed:
-            module.requires_grad_(False)
+        self.fixed = fix_layers(encoder, config.train_layers) if encoder is not None else []
         self.project = Projection(config.text_dim, config.embedding_dim, config.dropout)
         pooling = "mean" if config.text == "vectors" else config.text_pooling
         self.head = Head(config, pooling, config.token_dropout)
@@ -238,20 +236,24 @@ def unit(x: torch.Tensor) -> torch.Tensor:
     return F.normalize(exact(x), dim=-1)
 
 
-def fixed_layers(encoder: Any, trained: int | None) -> list[nn.Module]:
-    """The parts of an encoder that are not trained when only its last layers are.
-
-    Whole layers are among them, not just what they consist of: dropout of attention weights is
-    done by the attention itself, which looks at its own mode.
+def fix_layers(encoder: Any, trained: int | None) -> list[nn.Module]:
+    """Let only an encoder's last layers be trained.
 
     Args:
-        trained: how many layers are; None for everything, 0 for nothing.
+        trained: how many layers; None for everything, 0 for nothing.
+
+    Returns:
+        The modules of which no part is trained, which are to drop nothing either; whole layers are
+        among them, because attention looks at its own mode to drop weights.
     """
     if trained is None:
         return []
     lists = [list(m) for m in encoder.modules() if isinstance(m, nn.ModuleList)]
     layers = max(lists, key=len, default=[])
-    free = {id(m) for layer in layers[max(len(layers) - trained, 0) :] for m in layer.modules()}
+    last = nn.ModuleList(layers[max(len(layers) - trained, 0) :])
+    free = {id(part) for part in (*last.modules(), *last.parameters())}
+    for parameter in encoder.parameters():
+        parameter.requires_grad_(id(parameter) in free)
     return [m for m in encoder.modules() if free.isdisjoint(map(id, m.modules()))]
 
 

@@ -43,8 +43,9 @@ def info_nce(
         The mean loss of this rank's rows, and their in-batch accuracy: (2,) float32 shares of
         images, and of captions, whose own partner beats all others; ties count as wrong.
     """
-    loss, accuracy = _both_ways(images, texts, temperature, F.cross_entropy, ranks, chunk)
-    return loss.mean(), accuracy
+    both = (F.cross_entropy, F.cross_entropy)
+    losses, accuracy = _both_ways(images, texts, temperature, both, ranks, chunk)
+    return losses.mean(), accuracy
 
 
 def siglip(
@@ -61,9 +62,9 @@ def siglip(
     Args, Returns: as of ``info_nce``; ``bias`` is added to the logits, and each image's losses over
         all captions are summed, as the paper does.
     """
-    block = partial(_pairwise, bias)
-    loss, accuracy = _both_ways(images, texts, temperature, block, ranks, chunk)
-    return loss[0], accuracy
+    from_images = (partial(_pairwise, bias), _nothing)  # the reverse would ask the same again
+    losses, accuracy = _both_ways(images, texts, temperature, from_images, ranks, chunk)
+    return losses[0], accuracy
 
 
 def _pairwise(bias: torch.Tensor, logits: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
@@ -76,11 +77,15 @@ def _pairwise(bias: torch.Tensor, logits: torch.Tensor, own: torch.Tensor) -> to
     return (F.softplus(logits).sum() - ours.sum()) / len(logits)
 
 
+def _nothing(logits: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    return logits.new_zeros(())
+
+
 def _both_ways(
     images: torch.Tensor,
     texts: torch.Tensor,
     temperature: torch.Tensor,
-    loss_of: _Block,
+    losses_of: tuple[_Block, _Block],
     ranks: Ranks,
     chunk: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,13 +95,17 @@ def _both_ways(
         if ranks.world == 1 and len(images) <= chunk:
             logits = images @ texts.T / temperature
             own = torch.arange(len(logits), device=logits.device)
-            ways = [(loss_of(one, own), _hits(one, own)) for one in (logits, logits.T)]
+            given = zip(losses_of, (logits, logits.T), strict=True)
+            ways = [(loss_of(one, own), _hits(one, own)) for loss_of, one in given]
         else:
             everyone = ranks.gather(torch.cat([images, texts], 1))
             all_images, all_texts = everyone.split(images.shape[1], 1)
             ways = [
                 _in_blocks(mine, others, temperature, loss_of, ranks.rank, chunk)
-                for mine, others in ((images, all_texts), (texts, all_images))
+                for loss_of, mine, others in (
+                    (losses_of[0], images, all_texts),
+                    (losses_of[1], texts, all_images),
+                )
             ]
         losses, hits = zip(*ways, strict=True)
         return torch.stack(losses), torch.stack(hits).float() / len(images)

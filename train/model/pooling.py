@@ -63,7 +63,8 @@ class AttentionPool(nn.Module):
 
     def forward(self, rows: torch.Tensor, layout: Layout, present: torch.Tensor) -> torch.Tensor:
         """Pool (sum t, E) rows to (n, E) float32; an item without rows gives zeros."""
-        scores = layout.spread(exact(self.score(self.norm(exact(rows)))))
+        with torch.autocast(rows.device.type, enabled=False):
+            scores = layout.spread(self.score(self.norm(exact(rows))))
         scores = scores.masked_fill(~present[..., None], torch.finfo(scores.dtype).min)
         weights = scores.softmax(1) * present[..., None]
         values = layout.spread(exact(rows)).unflatten(-1, (HEADS, -1))

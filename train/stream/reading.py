@@ -61,7 +61,8 @@ def stream(
             plan are tokenised now.
         steps: which batches, in which order, repeats allowed; None: from ``start`` to the end. They
             are taken ``prefetch`` batches before they are used, one at a time, so that whoever
-            decides them may still be deciding; an iterator gives one run of the stream.
+            decides them may still be deciding; an iterator gives one run of the stream. One that
+            waits has to end before the stream is closed: closing waits for it.
         rank, world: this process takes rows ``[rank * B / world, (rank + 1) * B / world)``.
         max_regions: keep only the first regions of each image (they are sorted by score).
         prefetch: batches that may be ready, or under way, before they are asked for; 0 for no

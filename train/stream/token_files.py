@@ -41,7 +41,9 @@ def tokens_identity(tokenizer: Any, captions_hash: str, max_tokens: int) -> str:
         {
             "version": TOKENS_VERSION,
             "tokenizer": tokenizer_hash(tokenizer),
+            "truncation_side": getattr(tokenizer, "truncation_side", "right"),
             "transformers": version("transformers"),
+            "tokenizers": version("tokenizers"),
             "captions": captions_hash,
             "max_tokens": min(max_tokens, tokenizer.model_max_length),
         }

@@ -54,6 +54,28 @@ def test_an_encoder_is_tried_whatever_its_padding_is(pad):
     assert encoder.config._attn_implementation == "tonics_packed"
 
 
+def test_attention_drops_weights_in_training_only(family):
+    encoder, tokens, _ = family
+    layers = {m: m.p for m in encoder.modules() if isinstance(m, torch.nn.Dropout)}
+    attention = {m.dropout for m in encoder.modules() if _attends(m)}
+    assert attention
+    try:
+        for layer in layers:
+            layer.p = 0.5 if layer in attention else 0.0
+        training, again = (token_states(encoder.train(), tokens) for _ in range(2))
+        assert not torch.equal(training, again)
+        resting, again = (token_states(encoder.eval(), tokens) for _ in range(2))
+        assert torch.equal(resting, again)
+    finally:
+        for layer, share in layers.items():
+            layer.p = share
+
+
+def _attends(module):
+    dropout = getattr(module, "dropout", None)
+    return "SelfAttention" in type(module).__name__ and isinstance(dropout, torch.nn.Dropout)
+
+
 def test_the_packed_way_is_that_of_transformers(family):
     encoder, tokens, packs = family
     assert padding(encoder, tokens) == pytest.approx(0 if packs else 4 * 9 / 20 - 1)
