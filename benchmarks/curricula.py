@@ -58,7 +58,7 @@ STUDIES = {
     "scenes-long": Study(plans=HARD, batch_size=64, epochs=32),
     "scenes-b16": Study(plans=HARD, batch_size=16, epochs=8),
     "scenes-b256": Study(plans=HARD, batch_size=256, epochs=8),
-    "scenes-gpo": Study(plans=HARD, batch_size=64, epochs=8, train=GPO),
+    "scenes-gpo": Study(plans=HARD, batch_size=64, epochs=8, train={**MEAN, "pooling": "gpo"}),
     "scenes-tuned": Study(batch_size=64, epochs=4, train={**MEAN, "text_pooling": "gpo", **LAST}),
     "curricula": Study(plans=tuple(PLANS)),
     "gpo": Study(train=GPO),

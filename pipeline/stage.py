@@ -162,6 +162,10 @@ class Stage:
         """Make one shard, atomically; called in any process, in any order."""
         raise NotImplementedError
 
+    def begun(self) -> str:
+        """How far a shard is that was stopped and will go on; empty where it begins anew."""
+        return ""
+
     def tells_of_cost(self, made: Manifest) -> bool:
         """Whether what a finished shard cost says what the next ones will."""
         return True

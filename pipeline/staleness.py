@@ -71,7 +71,7 @@ def fresh_manifest(stage: Stage, shard: Shard) -> Manifest | None:
 
 def _why_stale(stage: Stage, shard: Shard, old: Manifest | None, root: Path) -> Stale | None:
     if old is None:
-        return Stale(shard=shard, reason="not made yet")
+        return Stale(shard=shard, reason=stage.begun() or "not made yet")
     changes = list(_changes(old.identity, full_identity(stage, shard)))
     if changes:
         inputs = stage.renewable or frozenset()

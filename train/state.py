@@ -188,7 +188,6 @@ def begin(
         metrics=Metrics(run / "metrics.jsonl", device, ranks, config.tensorboard),
         identity={
             "plan_id": plan.plan_id,
-            "total_steps": total,
             "features": store.content_hash,
             "texts": text.source.identity,
             "encoder": text.fingerprint,

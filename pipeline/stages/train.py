@@ -6,10 +6,12 @@ import os
 import shutil
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...artifact import Manifest
+from ...errors import ConfigError, MissingAsset
 from ...features import FeatureStore
 from ...train.config import TrainConfig
 from ...train.model.encoders import encoder_fingerprint
@@ -32,7 +34,6 @@ class TrainStage(Stage):
 
     kind: ClassVar[str] = "train"
     renewable: ClassVar[frozenset[str] | None] = frozenset()
-    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.05, bytes=25_000)
     parallel: ClassVar[bool] = False
     unit: ClassVar[str] = "batches"
     uses_device: ClassVar[bool] = True
@@ -43,6 +44,19 @@ class TrainStage(Stage):
         return self.dataset.config.runs[self.name]
 
     @property
+    def estimate(self) -> Estimate:  # type: ignore[override]
+        """What a batch takes: of small towers, with regions pooled one by one, or of an encoder."""
+        pooled = self.settings.pooling != "mean" or self.pools_states
+        each = 0.0004 if not pooled else 0.002
+        tuned = 0.015 if not self.config.embeddings else 0.0
+        return Estimate(cpu_s=self.plan_config.batch_size * (each + tuned), bytes=40_000)
+
+    @property
+    def where(self) -> str:
+        """Where the trainer's settings stand, for messages."""
+        return f"{self.dataset.root / configs.CONFIG_NAME}: runs.{self.name}.train"
+
+    @property
     def plan_config(self) -> configs.Plan:
         """The section of the run's plan."""
         return self.dataset.config.plans[self.config.plan]
@@ -50,11 +64,30 @@ class TrainStage(Stage):
     @cached_property
     def settings(self) -> TrainConfig:
         """The trainer's own settings, checked; the text tower follows from ``embeddings``."""
-        where = f"{self.dataset.root / configs.CONFIG_NAME}: runs.{self.name}.train"
+        self._refuse_ignored()
         text = "frozen" if self.config.embeddings else "finetune"
         encoder = self.dataset.local(self.config.train.get("encoder", ""))
         values = {**self.config.train, "text": text, "encoder": encoder}
-        return configs.settings_of(TrainConfig, values, where)
+        return configs.settings_of(TrainConfig, values, self.where)
+
+    def _refuse_ignored(self) -> None:
+        """Refuse settings that would do nothing here, rather than let anybody believe in them."""
+        name, given = self.config.embeddings, self.config.train
+        if "text" in given:
+            do = "leave 'embeddings' out to fine-tune 'encoder'; with it the tower is frozen"
+            raise ConfigError(f"{self.where}.text", "follows from the run's embeddings", do=do)
+        if not name:
+            return
+        for key in ("encoder", "encoder_revision", "encoder_lr", "max_tokens", "train_layers"):
+            if key in given:
+                found = f"has no effect beside embeddings = {name!r}, a frozen text tower"
+                do = "take it out, or leave 'embeddings' out to fine-tune the encoder"
+                raise ConfigError(f"{self.where}.{key}", found, do=do)
+        pooling = given.get("text_pooling", "mean")
+        if pooling != "mean" and not self.dataset.config.embeddings[name].states:
+            found = f"value {pooling!r}: there are no token states to pool"
+            do = f"set states = true in [embeddings.{name}], or take it out"
+            raise ConfigError(f"{self.where}.text_pooling", found, do=do)
 
     @property
     def threads(self) -> int:
@@ -87,14 +120,48 @@ class TrainStage(Stage):
         return self.dataset.run(self.name)
 
     def check(self) -> None:
-        assert self.settings
-        if not self.config.embeddings:
-            assert encoder_fingerprint(self.settings.encoder, self.settings.encoder_revision)
+        settings = self.settings
+        if settings.tensorboard and find_spec("tensorboard") is None:
+            do = "pip install tensorboard, or read metrics.jsonl"
+            raise MissingAsset(f"{self.where}.tensorboard", "its package is not installed", do=do)
+        if self.config.embeddings:
+            return
+        try:
+            encoder_fingerprint(settings.encoder, settings.encoder_revision)
+        except MissingAsset as error:
+            where = f"{self.where}.encoder: {error.where}"
+            raise MissingAsset(where, error.found, do=error.do) from error
 
     def shards(self) -> list[Shard]:
-        batches = require_done(self.dataset, f"plan/{self.config.plan}").counts["batches"]
+        steps, there = self.settings.steps, self._batches()
+        if (steps or 0) > there:
+            found = f"value {steps}, and plan {self.config.plan!r} has {there:,} batches"
+            do = "take fewer, or give the plan more epochs"
+            raise ConfigError(f"{self.where}.steps", found, do=do)
+        return [Shard(name="all", rows=steps or there)]
+
+    def _batches(self) -> int:
+        """How many batches the plan offers; of pools, what its schedule draws."""
+        batches = int(require_done(self.dataset, f"plan/{self.config.plan}").counts["batches"])
         rule = read_header(self.dataset.plan(self.config.plan)).get("schedule") or {}
-        return [Shard(name="all", rows=self.settings.steps or rule.get("steps", batches))]
+        return int(rule.get("steps", batches))
+
+    def _notes(self, plan: Plan) -> list[str]:
+        """What of the curriculum a shorter run never saw."""
+        steps = self.settings.steps or self._batches()
+        if steps >= self._batches():
+            return []
+        found = f"{steps:,} of the plan's {self._batches():,} batches (train.steps)"
+        if plan.schedule is None:
+            reached = plan.phase_of(steps - 1)
+            unseen = [phase.name for phase in plan.phases[reached + 1 :]]
+            found += f"; never reached: {', '.join(unseen)}" if unseen else ""
+        return [found]
+
+    def begun(self) -> str:
+        steps = [p.name[5:] for p in (self.folder / "checkpoints").glob("step-*")]
+        done = max((int(step) for step in steps if step.isdigit()), default=0)
+        return f"stopped after step {done:,}, goes on from there" if done else ""
 
     def identity(self, shard: Shard) -> dict[str, Any]:
         features = require_done(self.dataset, f"extract/{self.plan_config.features}")
@@ -115,7 +182,8 @@ class TrainStage(Stage):
         for name in ("encoder", "replay"):
             if (self.folder / name).is_dir():
                 files += sorted(p for p in (self.folder / name).iterdir() if p.is_file())
-        counts = {"parameters": result.parameters, "steps": result.steps}
+        notes = self._notes(Plan(self.dataset.plan(self.config.plan)))
+        counts = {"parameters": result.parameters, "steps": result.steps, "notes": notes}
         return Made(outputs=files, rows=result.steps, counts=counts)
 
     def train(self, ranks: Ranks) -> TrainResult:
@@ -150,7 +218,9 @@ class TrainStage(Stage):
         return find_eligible(self.dataset.pairs(), self.dataset.images(), store, split)
 
     def merge(self, shards: Sequence[Manifest]) -> Made:
-        return Made(counts={k: shards[0].counts[k] for k in ("parameters", "steps")})
+        found = shards[0].counts
+        kept = {k: found[k] for k in ("parameters", "steps")}
+        return Made(counts={**kept, "notes": found.get("notes", [])})
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...errors import InputError
 from .packed import Layout, Packed, draw_kept, segment_mean
 from .pooling import Block, Projection, ResidualMLP, blocks_of, exact, make_pool
 from .token_states import padding, prepare, token_states
@@ -250,7 +251,10 @@ def fix_layers(encoder: Any, trained: int | None) -> list[nn.Module]:
         return []
     lists = [list(m) for m in encoder.modules() if isinstance(m, nn.ModuleList)]
     layers = max(lists, key=len, default=[])
-    last = nn.ModuleList(layers[max(len(layers) - trained, 0) :])
+    if trained > len(layers):
+        found = f"{trained}, and the encoder has {len(layers)} layers"
+        raise InputError("train.train_layers", found, expected=f"0 to {len(layers)}")
+    last = nn.ModuleList(layers[len(layers) - trained :])
     free = {id(part) for part in (*last.modules(), *last.parameters())}
     for parameter in encoder.parameters():
         parameter.requires_grad_(id(parameter) in free)
