@@ -31,7 +31,8 @@ class Difference:
     Attributes:
         base, other: in percent (``rsum``: of 600). difference: other - base.
         low, high: between them lie 95 % of the draws' differences.
-        above: share of draws in which ``other`` is the better one; a tie counts half.
+        above: share of draws in which ``other`` is the better one; a tie counts half. A draw
+            without one caption that had a choice says nothing of choices, and does not count.
         runs: the difference of each pair of runs.
     """
 
@@ -81,7 +82,8 @@ def compare(
 
 def _difference(k: int, point: np.ndarray, drawn: np.ndarray, runs: np.ndarray) -> Difference:
     gaps = (drawn[1] - drawn[0])[:, k]
-    low, high = np.nanpercentile(gaps, [2.5, 97.5])
+    gaps = gaps[np.isfinite(gaps)]
+    low, high = np.percentile(gaps, [2.5, 97.5]) if len(gaps) else (np.nan, np.nan)
     base, other = point[:, k].tolist()
     return Difference(
         metric=METRICS[k],
@@ -90,7 +92,7 @@ def _difference(k: int, point: np.ndarray, drawn: np.ndarray, runs: np.ndarray) 
         difference=other - base,
         low=float(low),
         high=float(high),
-        above=float(np.mean(gaps > 0) + np.mean(gaps == 0) / 2),
+        above=float(np.mean((np.sign(gaps) + 1) / 2)) if len(gaps) else np.nan,
         runs=tuple(runs[:, k].tolist()),
     )
 
