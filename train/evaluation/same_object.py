@@ -27,7 +27,7 @@ SAME_OBJECT_SCHEMA = pa.schema(
     ]
 )
 WAYS = ("t2i", "i2t", "random_t2i", "random_i2t")
-_ROWS = 512  # choices scored at once
+_ROWS = 1024  # candidates scored at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,7 +104,7 @@ def _beaten(
     A tie is a loss. Scores are float32, accumulated in float64.
     """
     t2i, i2t = np.ones((2, len(queries.pairs)), bool)
-    for part in slices(len(asks), 16 * _ROWS):
+    for part in slices(len(asks), _ROWS):
         asked, other = asks[part], candidates[part]
         text, image = text_vectors[asked], image_vectors[queries.owner[asked]]
         right = _scores(image, text)
