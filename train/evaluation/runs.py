@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,8 +171,9 @@ def read_config(run: Path) -> dict[str, Any]:
     _check_keys(path, "", config, ("plan", "identity", "model", "train"))
     _check_keys(path, "identity", config["identity"], ("plan_id",))
     _check_keys(path, "train", config["train"], ("text", "max_regions", "max_tokens"))
-    names = [field.name for field in fields(ModelConfig)]
-    _check_keys(path, "model", config["model"], names, known=names)
+    needed = [field.name for field in fields(ModelConfig) if field.default is MISSING]
+    known = [field.name for field in fields(ModelConfig)]
+    _check_keys(path, "model", config["model"], needed, known)
     return config
 
 

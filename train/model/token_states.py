@@ -50,9 +50,8 @@ def leak(encoder: Any) -> float:
         encoder: in evaluation mode, float32, run the padded way.
     """
     tokens = _made_up(encoder)
-    beside = _padded(
-        encoder, tokens.rows, Layout.of(tokens.cu_seqlens, len(tokens.rows), tokens.longest)
-    )
+    layout = Layout.of(tokens.cu_seqlens, len(tokens.rows), tokens.longest)
+    beside = _padded(encoder, tokens.rows, layout)
     alone = []
     for ids in tokens.rows.split(tokens.cu_seqlens.diff().tolist()):
         bounds = torch.tensor([0, len(ids)], device=ids.device)
