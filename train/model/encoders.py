@@ -155,8 +155,13 @@ def local_folder(name: str) -> Path | None:
     return None
 
 
-def encoder_fingerprint(name: str, revision: str | None = None) -> dict[str, Any]:
+def encoder_fingerprint(
+    name: str, revision: str | None = None, others: Sequence[str] = ()
+) -> dict[str, Any]:
     """Say what decides an encoder's output, for the identity of whatever it computes.
+
+    Args:
+        others: names of further files that count.
 
     Returns:
         ``{"content": hash}`` over the files that count, wherever they lie and whatever the
@@ -170,8 +175,9 @@ def encoder_fingerprint(name: str, revision: str | None = None) -> dict[str, Any
     if not weights:
         found = f"no weights (*.safetensors, *.bin) in {folder}"
         raise MissingAsset(name, found, do="name a folder that holds a text encoder")
-    others = [f for f in folder.iterdir() if f.name in _TOKENIZER and f.is_file()]
-    files = sorted([*weights, *others], key=lambda f: f.name)
+    named = {*_TOKENIZER, *others}
+    rest = [f for f in folder.iterdir() if f.name in named and f.is_file()]
+    files = sorted([*weights, *rest], key=lambda f: f.name)
     return {"content": hash_json({f.name: hash_file(f) for f in files})}
 
 
