@@ -50,6 +50,7 @@ def compare(
     base: Sequence[pa.Table],
     other: Sequence[pa.Table],
     *,
+    choices: bool = True,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> list[Difference]:
@@ -58,6 +59,7 @@ def compare(
     Args:
         base, other: results (``RESULTS_SCHEMA``) of the runs of each, a table a run. When both have
             several, they are pairs: run k of one against run k of the other.
+        choices: whether same-object choices were among the same candidates, and can be compared.
 
     Returns:
         One for each of ``METRICS``; those of choices only where both models made them.
@@ -66,7 +68,7 @@ def compare(
         InputError: the results are not of the same queries.
     """
     queries = _common(base, other)
-    asked = _asked([*base, *other])
+    asked = _asked([*base, *other]) & choices
     tallies = [[_tally(queries, table, asked) for table in side] for side in (base, other)]
     weight = _weights(queries, asked)
     hits = np.stack([np.mean(side, axis=0) for side in tallies])  # (2, images, counts)

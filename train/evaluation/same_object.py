@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from ...artifact import hash_rows, hash_strings
 from ...errors import InputError
 from .queries import Queries
 from .retrieval import slices
@@ -79,6 +81,14 @@ def choose(
         right |= {f"{prefix}t2i": asked & t2i, f"{prefix}i2t": asked & i2t}
     mean = float(np.isin(others[0][0], np.flatnonzero(asked)).sum() / asked.sum()) + 1
     return Choices(asked=asked, right=right, candidates=mean)
+
+
+def sets_hash(sets: pa.Table) -> str:
+    """Hash who stands beside whom: choices among other candidates cannot be compared."""
+    lists = [sets.column(name) for name in ("pairs", "random_pairs")]
+    parts = [pa.table({"n": pc.list_value_length(c)}) for c in lists]
+    parts += [pa.table({"n": pc.list_flatten(c)}) for c in lists]
+    return hash_strings([hash_rows(sets, ["pair"]), *(hash_rows(part, ["n"]) for part in parts)])
 
 
 def _others(
