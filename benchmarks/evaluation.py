@@ -3,7 +3,8 @@
 Made-up vectors, of which a right caption is somewhat nearer than others, are scored by ours and by
 a plain evaluation: the whole score matrix, sorted both ways. Each runs in processes of its own,
 which print their peak memory (libraries and vectors included) and CPU-seconds; the ranks must be
-the same but for scores within float32's last digits of one another.
+the same but for scores within float32's last digits of one another. Then same-object candidates
+are drawn, 20 to a choice, for captions of few and of many images: a draw should cost the same.
 
     python benchmarks/evaluation.py
     python benchmarks/evaluation.py --images 1000 --captions 5 --dim 512
@@ -12,10 +13,12 @@ the same but for scores within float32's last digits of one another.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 import numpy as np
 from measure import (
     Cost,
+    compare,
     in_fresh_process,
     median_cpu,
     median_wall,
@@ -26,9 +29,11 @@ from measure import (
     timed,
 )
 
+from tonics.pipeline.same_object import HeldOut, draw_sets, mix
 from tonics.train.evaluation.retrieval import ranks
 
 LIMIT = 1_000_000_000
+CANDIDATES = 20
 Found = tuple[Cost, int, np.ndarray, np.ndarray]  # cost, peak bytes, ranks of both directions
 
 
@@ -38,6 +43,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--captions", type=int, default=5, help="of each image")
     parser.add_argument("--dim", type=int, default=1024, help="numbers of a vector")
+    parser.add_argument("--held-out", type=int, nargs=2, default=(1200, 60_000), help="images")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
 
@@ -62,6 +68,34 @@ def main() -> None:
         other = np.flatnonzero(mine != theirs)
         most = int(np.abs(mine - theirs).max())
         print(f"{way}: {len(other)} of {len(mine):,} ranks differ, by at most {most}")
+    print_draws(args.held_out, args.rounds)
+
+
+def print_draws(sizes: tuple[int, int], rounds: int) -> None:
+    """Draw the candidates of a caption of each image, of few and of many images."""
+    held_out = {f"{images:,} images": one_object(images) for images in sizes}
+    calls = {name: partial(draw_sets, one, CANDIDATES) for name, one in held_out.items()}
+    costs = {
+        name: [Cost(cpu_s=c.cpu_s / images, wall_s=c.wall_s / images) for c in found]
+        for (name, found), images in zip(compare(calls, rounds).items(), sizes, strict=True)
+    }
+    few = costs[f"{sizes[0]:,} images"]
+    rows = [[name, round(median_cpu(c) * 1e6, 1), ratio(c, few)] for name, c in costs.items()]
+    print(f"\nsame-object choices, {CANDIDATES} candidates and as many at random")
+    print_table(["held out", "CPU-us a caption", f"CPU-s a caption over {sizes[0]:,}'s"], rows)
+
+
+def one_object(images: int) -> HeldOut:
+    """A caption an image, all of one object."""
+    names, everything = mix(np.arange(images, dtype=np.uint64)), np.arange(images)
+    return HeldOut(
+        pairs=everything,
+        pair_hash=names,
+        picture=mix(names),
+        main=np.zeros(images, np.int64),
+        names=["dog.n.01"],
+        members=lambda _: everything,
+    )
 
 
 def ours(images: int, captions: int, dim: int) -> Found:

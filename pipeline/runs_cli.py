@@ -24,8 +24,9 @@ def runs_list(context: typer.Context, as_json: AsJson = False) -> None:
     from .evaluating.evaluations import evaluations
     from .results import RESULTS_LEGEND, results_rows
 
-    found = list(evaluations(open_dataset(context)).values())
-    print_rows(*results_rows(found), as_json, RESULTS_LEGEND)
+    dataset = open_dataset(context)
+    found = list(evaluations(dataset).values())
+    print_rows(*results_rows(dataset, found), as_json, RESULTS_LEGEND)
 
 
 @runs_app.command("compare")
@@ -44,13 +45,21 @@ def runs_compare(
 
     Example: tonics -C my-dataset runs compare 'random-*' 'mixed-*'
     """
-    from .evaluating.comparing import LEGEND, compare_groups, find_group, format_comparison
+    from .evaluating.comparing import (
+        LEGEND,
+        compare_groups,
+        find_group,
+        format_comparison,
+        require_current,
+    )
     from .evaluating.evaluations import evaluations
     from .tables import format_json
 
-    known = evaluations(open_dataset(context))
+    dataset = open_dataset(context)
+    known = evaluations(dataset)
     first = find_group(base, known)
     groups = [find_group(name, known) for name in others]
+    require_current(dataset, [first, *groups])
     found = [compare_groups(first, group, draws=draws, seed=seed) for group in groups]
     if as_json:
         typer.echo(format_json([one.json() for one in found]))

@@ -5,11 +5,13 @@ object at least ``candidates`` held-out images show. Where no noun's own object 
 the next object above each is tried, and so on. An object counts only if as many images of the whole
 dataset have it called by its own name: nobody writes "artifact" under a photo, and its images have
 nothing in common. So the choice is of the most specific object that is frequent enough, and among
-those of the one the sentence begins with. A caption without such an object has no set.
+those of the one the sentence begins with. A caption without such an object has no set. Images of
+the same bytes are one picture here: they count once, and never stand beside each other.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +20,25 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from ..train.evaluation.retrieval import slices
 from ..train.evaluation.same_object import SAME_OBJECT_SCHEMA
 
 _MENTIONS = (  # of confident nouns, in the order of the text
     "SELECT m.pair, s.object FROM main.mentions m JOIN main.synsets s USING (synset) "
-    "WHERE m.confidence >= (SELECT CAST(value AS FLOAT) FROM main.meta WHERE key = 'confident') "
+    "WHERE m.pair IN (SELECT unnest(?)) AND m.confidence >= "
+    "(SELECT CAST(value AS FLOAT) FROM main.meta WHERE key = 'confident') "
     "AND s.object IS NOT NULL ORDER BY m.pair, m.start, s.object"
 )
 _OBJECTS = (
     "SELECT o.synset, o.parent, s.self_images FROM main.objects o "
     "JOIN main.synsets s USING (synset) ORDER BY o.object"
 )
-_MEMBERS = "SELECT object, pair FROM main.members ORDER BY object, pair"
-_RANDOM = 0x9E3779B97F4A7C15  # tells the draws of the twin from those of the set
+_MEMBERS = (
+    "SELECT object, pair FROM main.members WHERE pair IN (SELECT unnest(?)) ORDER BY object, pair"
+)
+_STEP = np.uint64(0x9E3779B97F4A7C15)  # of splitmix64: 2**64 over the golden ratio
+_RANDOM = int(_STEP)  # tells the draws of the twin from those of the set
+_DRAWS = 4096  # made at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,18 +46,15 @@ class HeldOut:
     """The captions of a query set, row by row, and what they speak of.
 
     Attributes:
-        pairs: (M,) pair numbers. image: (M,) which image, numbered 0 to N - 1.
-        content: (N,) images of one number have the same bytes. pair_hash: (M,) and image_hash:
-            (N,) uint64, of names, so that draws do not depend on numbers.
+        pairs: (M,) pair numbers. pair_hash: (M,) uint64, of their names. picture: (M,) uint64, hash
+            of what each caption's image shows. Draws depend on these two, and on no number.
         main: (M,) main object of each caption, -1: none. names: synset of each object.
-        members: of each object, the rows that name it or something below it, ascending.
+        members: of each object, the rows that name it or something below it.
     """
 
     pairs: np.ndarray
-    image: np.ndarray
-    content: np.ndarray
     pair_hash: np.ndarray
-    image_hash: np.ndarray
+    picture: np.ndarray
     main: np.ndarray
     names: list[str]
     members: Callable[[int], np.ndarray]
@@ -64,50 +69,78 @@ def same_object_sets(queries: pa.Table, images: pa.Table, ontology: Path, size: 
 
     Returns:
         Columns ``SAME_OBJECT_SCHEMA``, in the order of the queries. The same captions and images
-        get the same candidates, whatever their numbers and whatever else is in the dataset.
+        get the same candidates, whatever their numbers and the order of rows.
     """
-    held_out = _read(queries, images, ontology, size)
+    return draw_sets(_read(queries, images, ontology, size), size)
+
+
+def draw_sets(held_out: HeldOut, size: int) -> pa.Table:
+    """Draw the candidates of every caption that has a main object; as ``same_object_sets``."""
     asked = np.flatnonzero(held_out.main >= 0)
+    others = np.empty((len(asked), size - 1), np.int64)
+    for k in np.unique(held_out.main[asked]).tolist():
+        mine = held_out.main[asked] == k
+        others[mine] = _Pool(held_out, held_out.members(k)).draw(asked[mine], size - 1)
     everything = _Pool(held_out, np.arange(len(held_out.pairs)))
-    pools = {int(k): _Pool(held_out, held_out.members(k)) for k in np.unique(held_out.main[asked])}
-    rows = []
-    for row in asked.tolist():
-        pool = pools[int(held_out.main[row])]
-        rows.append(
-            {
-                "pair": held_out.pairs[row],
-                "object": held_out.names[held_out.main[row]],
-                "pairs": held_out.pairs[pool.draw(row, size - 1)],
-                "random_pairs": held_out.pairs[everything.draw(row, size - 1, _RANDOM)],
-            }
-        )
-    return pa.Table.from_pylist(rows, SAME_OBJECT_SCHEMA)
+    columns = {
+        "pair": held_out.pairs[asked],
+        "object": [held_out.names[k] for k in held_out.main[asked].tolist()],
+        "pairs": _lists(held_out.pairs[others]),
+        "random_pairs": _lists(held_out.pairs[everything.draw(asked, size - 1, _RANDOM)]),
+    }
+    return pa.table(columns, SAME_OBJECT_SCHEMA)
+
+
+def _lists(rows: np.ndarray) -> pa.Array:
+    """A list a row."""
+    offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.ravel(), pa.int64()))
 
 
 class _Pool:
-    """Images, each with the captions that speak of what the pool is about.
-
-    An image's place in a draw is decided by a hash of its name and the caption's, so an image more
-    or less in the pool changes no other image's place.
-    """
+    """Captions that speak of one thing, by the picture they belong to, in the order of its hash."""
 
     def __init__(self, held_out: HeldOut, rows: np.ndarray) -> None:
         self.held_out = held_out
-        self.rows = rows[np.lexsort((held_out.pair_hash[rows], held_out.image[rows]))]
-        self.images, self.starts, self.counts = np.unique(
-            held_out.image[self.rows], return_index=True, return_counts=True
+        self.rows = rows[np.lexsort((held_out.pair_hash[rows], held_out.picture[rows]))]
+        self.pictures, self.starts, self.counts = np.unique(
+            held_out.picture[self.rows], return_index=True, return_counts=True
         )
 
-    def draw(self, row: int, count: int, salt: int = 0) -> np.ndarray:
-        """Draw captions of other images than a caption's: (count or fewer,) rows."""
-        held_out = self.held_out
-        asks = held_out.pair_hash[row] ^ np.uint64(salt)
-        places = mix(held_out.image_hash[self.images] ^ asks)
-        own = held_out.content[self.images] == held_out.content[held_out.image[row]]
-        places[own] = np.iinfo(np.uint64).max
-        first = np.argsort(places, kind="stable")[: min(count, len(places) - int(own.sum()))]
-        which = mix(places[first]) % self.counts[first].astype(np.uint64)
-        return self.rows[self.starts[first] + which.astype(np.int64)]
+    def draw(self, asking: np.ndarray, count: int, salt: int = 0) -> np.ndarray:
+        """Draw captions of other pictures than those of captions in the pool: (n, count) rows."""
+        seeds = mix(self.held_out.pair_hash[asking] ^ np.uint64(salt))
+        own = np.searchsorted(self.pictures, self.held_out.picture[asking])
+        found = np.empty((len(asking), count), np.int64)
+        for part in slices(len(asking), _DRAWS):
+            places = draw_places(seeds[part], own[part], len(self.pictures), count)
+            which = mix(self.pictures[places] ^ seeds[part, None])
+            which %= self.counts[places].astype(np.uint64)
+            found[part] = self.rows[self.starts[places] + which.astype(np.int64)]
+        return found
+
+
+def draw_places(seeds: np.ndarray, own: np.ndarray, size: int, count: int) -> np.ndarray:
+    """Draw different places below ``size``, none a row's own: (n, count), in the order drawn.
+
+    Every place is as likely as every other, and a draw costs as much as its ``count`` asks for,
+    whatever the size. Fewer of the same seeds are the first of more.
+
+    Args:
+        seeds: (n,) uint64, of each row. own: (n,) places. count: less than ``size``.
+    """
+    assert count < size, "there are as many other places as are wanted"
+    found = [{place: None} for place in own.tolist()]  # in the order drawn, each once
+    short, step = np.arange(len(seeds)), np.arange(2 * count, dtype=np.uint64)
+    while len(short):
+        drawn = mix(seeds[short, None] + step * _STEP) >> np.uint64(32)
+        drawn = (drawn * np.uint64(size)) >> np.uint64(32)
+        for row, places in zip(short.tolist(), drawn.tolist(), strict=True):
+            found[row].update(dict.fromkeys(places))
+        short = short[[len(found[row]) <= count for row in short.tolist()]]
+        step += np.uint64(2 * count)
+    places = [list(drawn)[1 : count + 1] for drawn in found]
+    return np.array(places, np.int64).reshape(len(seeds), count)
 
 
 def mix(numbers: np.ndarray) -> np.ndarray:
@@ -116,7 +149,7 @@ def mix(numbers: np.ndarray) -> np.ndarray:
     >>> mix(np.array([1, 2], np.uint64)).tolist()
     [10451216379200822465, 10905525725756348110]
     """
-    x = numbers + np.uint64(0x9E3779B97F4A7C15)
+    x = numbers + _STEP
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -150,46 +183,41 @@ def main_objects(
 def _read(queries: pa.Table, images: pa.Table, ontology: Path, least: int) -> HeldOut:
     from ..ontology import Ontology
 
-    with Ontology(ontology) as opened:
-        objects, mentions = opened.query(_OBJECTS), opened.query(_MENTIONS)
-        members = opened.query(_MEMBERS)
     pairs = queries.column("pair").to_numpy()
-    number, image = np.unique(queries.column("image").to_numpy(), return_inverse=True)
+    with Ontology(ontology) as opened:
+        objects = opened.query(_OBJECTS)
+        mentions, members = (opened.query(sql, [pairs]) for sql in (_MENTIONS, _MEMBERS))
+    picture = _pictures(queries, images)
     row, named = _rows(pairs, mentions.column("pair")), mentions.column("object").to_numpy()
     member, of = _rows(pairs, members.column("pair")), members.column("object").to_numpy()
-    member, of = member[member >= 0], of[member >= 0]
-    shown = np.unique(of * len(number) + image[member]) // max(len(number), 1)
-    usable = np.bincount(shown, minlength=objects.num_rows) >= least
-    usable &= objects.column("self_images").to_numpy() >= least
-    known = row >= 0
-    ordered = np.argsort(row[known], kind="stable")
-    parent = objects.column("parent").to_numpy()
     bounds = np.searchsorted(of, np.arange(objects.num_rows + 1))
-    names = images.take(pa.array(number))
+    shown = [len(np.unique(picture[member[a:b]])) for a, b in itertools.pairwise(bounds)]
+    usable = np.array(shown) >= least
+    usable &= objects.column("self_images").to_numpy() >= least
+    ordered = np.argsort(row, kind="stable")
+    parent = objects.column("parent").to_numpy()
     return HeldOut(
         pairs=pairs,
-        image=image,
-        content=_contents(names),
         pair_hash=_hashes(queries.column("pair_key").to_pylist()),
-        image_hash=_hashes(names.column("image_id").to_pylist()),
-        main=main_objects(row[known][ordered], named[known][ordered], parent, usable, len(pairs)),
+        picture=picture,
+        main=main_objects(row[ordered], named[ordered], parent, usable, len(pairs)),
         names=objects.column("synset").to_pylist(),
-        members=lambda k: np.sort(member[bounds[k] : bounds[k + 1]]),
+        members=lambda k: member[bounds[k] : bounds[k + 1]],
     )
 
 
 def _rows(pairs: np.ndarray, asked: pa.ChunkedArray) -> np.ndarray:
-    """Rows of pairs in the query set, -1 for others."""
-    order, numbers = np.argsort(pairs, kind="stable"), asked.to_numpy()
-    at = np.minimum(np.searchsorted(pairs, numbers, sorter=order), len(pairs) - 1)
-    return np.where(pairs[order[at]] == numbers, order[at], -1)
+    """Rows of pairs that are all in the query set."""
+    order = np.argsort(pairs, kind="stable")
+    return order[np.searchsorted(pairs, asked.to_numpy(), sorter=order)]
 
 
-def _contents(images: pa.Table) -> np.ndarray:
-    """Number images by their bytes; one without a file is like no other."""
-    hashes, ids = images.column("content_hash").to_pylist(), images.column("image_id").to_pylist()
-    names = pa.array([h or f"id {i}" for h, i in zip(hashes, ids, strict=True)], pa.string())
-    return np.asarray(names.dictionary_encode().indices)
+def _pictures(queries: pa.Table, images: pa.Table) -> np.ndarray:
+    """Hash what each caption's image shows: its bytes, or its name where there is no file."""
+    number, owner = np.unique(queries.column("image").to_numpy(), return_inverse=True)
+    names = images.select(["content_hash", "image_id"]).take(pa.array(number)).to_pydict()
+    shown = [h or f"id {i}" for h, i in zip(*names.values(), strict=True)]
+    return _hashes(shown)[owner]
 
 
 def _hashes(names: Sequence[str]) -> np.ndarray:

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
+from ..dataset import Dataset
 from ..tables import format_table
-from .evaluations import Evaluation
+from .evaluations import Evaluation, outdated
 
 if TYPE_CHECKING:
     from ...train.evaluation.bootstrap import Difference
@@ -30,19 +31,25 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two models, the runs of each that were compared (pairs, when both have several), and how."""
+    """Two models, the runs of each that were compared (pairs, when both have several), and how.
+
+    Attributes:
+        redrawn: runs chose among other same-object candidates, so choices are not compared.
+    """
 
     base: str
     other: str
     runs: tuple[tuple[str, ...], tuple[str, ...]]
     left_out: tuple[str, ...]
+    redrawn: bool
     differences: Sequence[Difference]
 
     def json(self) -> dict[str, Any]:
         """For programs."""
         runs = dict(zip(("base_runs", "other_runs"), map(list, self.runs), strict=True))
         head = {"base": self.base, "other": self.other, **runs, "left_out": list(self.left_out)}
-        return {**head, "differences": [asdict(one) for one in self.differences]}
+        asked = {"redrawn": self.redrawn}
+        return {**head, **asked, "differences": [asdict(one) for one in self.differences]}
 
 
 def find_group(pattern: str, known: Mapping[str, Evaluation]) -> Group:
@@ -63,6 +70,18 @@ def find_group(pattern: str, known: Mapping[str, Evaluation]) -> Group:
     return Group(pattern=pattern, runs=runs)
 
 
+def require_current(dataset: Dataset, groups: Sequence[Group]) -> None:
+    """Refuse results of another query set than today's.
+
+    Raises:
+        InputError: there are some.
+    """
+    runs = {one.name: one for group in groups for one in group.runs.values()}
+    if old := outdated(dataset, runs.values()):
+        found = f"{', '.join(old)}: scores of another query set than today's"
+        raise InputError("compare", found, do="run 'tonics eval' for them again")
+
+
 def compare_groups(base: Group, other: Group, *, draws: int, seed: int) -> Comparison:
     """Compare two models; of two patterns, runs are paired by what the stars stand for.
 
@@ -73,9 +92,10 @@ def compare_groups(base: Group, other: Group, *, draws: int, seed: int) -> Compa
 
     sides, left_out = _paired(base, other)
     tables = [[one.read_results() for one in side] for side in sides]
+    redrawn = len({s for side in sides for one in side if (s := _sets(one))}) > 1
     names = tuple(tuple(one.name for one in side) for side in sides)
     try:
-        differences = compare(*tables, draws=draws, seed=seed)
+        differences = compare(*tables, choices=not redrawn, draws=draws, seed=seed)
     except InputError as error:
         where = f"{base.pattern} and {other.pattern}"
         raise InputError(where, error.found, expected=error.expected, do=error.do) from error
@@ -84,8 +104,15 @@ def compare_groups(base: Group, other: Group, *, draws: int, seed: int) -> Compa
         other=other.pattern,
         runs=(names[0], names[1]),
         left_out=left_out,
+        redrawn=redrawn,
         differences=differences,
     )
+
+
+def _sets(one: Evaluation) -> str | None:
+    """The hash of the same-object sets that a model had; None without choices."""
+    choices = one.read_report().get("same_object")
+    return choices.get("sets", "unknown") if choices else None
 
 
 def _paired(base: Group, other: Group) -> tuple[list[list[Evaluation]], tuple[str, ...]]:
@@ -107,6 +134,11 @@ def format_comparison(found: Comparison) -> str:
     lines = [f"{found.other} ({counts[1]}) against {found.base} ({counts[0]})"]
     if found.left_out:
         lines.append(f"left out, without a partner: {', '.join(found.left_out)}")
+    if found.redrawn:
+        lines.append(
+            "left out, same-object choices: their candidates were drawn anew between the "
+            "evaluations; run 'tonics eval' for all of them again"
+        )
     several = max(len(one.runs) for one in found.differences) > 1
     columns = ["metric", found.base, found.other, "difference", "95 % interval", "better"]
     rows = []

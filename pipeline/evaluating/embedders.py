@@ -111,6 +111,13 @@ class ClipEmbedder:
 
         return load_clip(self.dataset.local(self.name), device_of(self.dataset))
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the model's files, wherever they lie."""
+        from ...train.evaluation.clip import clip_fingerprint
+
+        return clip_fingerprint(self.dataset.local(self.name))
+
     @cached_property
     def _table(self) -> pa.Table:
         return self.dataset.images()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,12 +62,24 @@ class Evaluation:
             raise InputError(self.report, "has no results of single queries beside it", do=do)
         return read_table(self.results, RESULTS_SCHEMA)
 
-    def write(self, scores: Scores, *, split: str, made: Mapping[str, Any]) -> dict[str, Any]:
-        """Write report and results; return the report."""
+    def read_report(self) -> dict[str, Any]:
+        """The scores."""
+        found: dict[str, Any] = read_json(self.report)
+        return found
+
+    def write(
+        self, scores: Scores, *, split: str, queries: pa.Table, made: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Write report and results; return the report.
+
+        Args:
+            queries: the whole query set, with those that could not be asked.
+        """
+        from ...train.evaluation.queries import queries_hash
         from ...train.evaluation.scoring import EVAL_VERSION
 
         head = {"format": EVAL_FORMAT, "version": EVAL_VERSION, "split": split}
-        report = {**head, **made, **scores.report}
+        report = {**head, "queries": queries_hash(queries), **made, **scores.report}
         write_table(self.results, scores.results)
         write_json(self.report, report)
         return report
@@ -85,6 +97,24 @@ def others(dataset: Dataset) -> list[Evaluation]:
     files = sorted(dataset.evaluation.glob("*.json"))
     files = [file for file in files if read_json(file).get("format") == EVAL_FORMAT]
     return [Evaluation.of_other(dataset, file.stem) for file in files]
+
+
+def outdated(dataset: Dataset, found: Iterable[Evaluation]) -> list[str]:
+    """Name those whose queries are not today's query set of their split."""
+    reports = {one.name: one.read_report() for one in found}
+    today = {s: _hash_today(dataset, s) for s in {str(r.get("split")) for r in reports.values()}}
+    return [
+        name
+        for name, report in reports.items()
+        if not report.get("queries") or report["queries"] != today[str(report.get("split"))]
+    ]
+
+
+def _hash_today(dataset: Dataset, split: str) -> str:
+    from ...train.evaluation.queries import QUERIES_SCHEMA, queries_hash
+
+    file = dataset.evaluation / f"{split}.parquet"
+    return queries_hash(read_table(file, QUERIES_SCHEMA)) if file.exists() else ""
 
 
 def other_name(kind: str, name: str) -> str:

@@ -41,11 +41,12 @@ def evaluate_clip(embedder: ClipEmbedder) -> dict[str, Any]:
     write_rejects(dataset, f"eval/{embedder.evaluation.name}", split, rejects)
     made = {
         "model": embedder.name,
+        "fingerprint": embedder.fingerprint,
         "rejected_images": by_reason(rejects),
         "truncated_captions": embedder.clip.count_truncated(kept["caption"].to_pylist()),
         "captions_left_out": queries.num_rows - kept.num_rows,
     }
-    return embedder.evaluation.write(scores, split=split, made=made)
+    return embedder.evaluation.write(scores, split=split, queries=queries, made=made)
 
 
 def evaluate_vectors(
@@ -75,7 +76,7 @@ def evaluate_vectors(
     evaluation = Evaluation.of_other(dataset, other_name("vectors", name))
     scores = _score(dataset, split, queries, *vectors)
     made = {"images_file": hash_file(files[0]), "captions_file": hash_file(files[1])}
-    return evaluation, evaluation.write(scores, split=split, made=made)
+    return evaluation, evaluation.write(scores, split=split, queries=queries, made=made)
 
 
 def score_owned(files: tuple[Path, Path], owners: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from ...artifact import Manifest, write_json
 from ...features import FeatureStore
+from ...train.evaluation.queries import queries_hash
 from ...train.evaluation.scoring import EVAL_FORMAT, EVAL_VERSION
 from ..config import IMPORTED
 from ..dataset import write_table
@@ -26,7 +27,7 @@ class EvalStage(Stage):
     """Scores a run's model, ``runs/NAME/eval.json`` and ``eval.parquet``; inputs are captions."""
 
     kind: ClassVar[str] = "eval"
-    format: ClassVar[int] = 2  # 2: every query's result is kept; same-object choices
+    format: ClassVar[int] = 3  # 3: says which queries and sets; 2: every query's result is kept
     estimate: ClassVar[Estimate] = Estimate(cpu_s=0.0001, bytes=10)
     parallel: ClassVar[bool] = False
     uses_device: ClassVar[bool] = True
@@ -105,7 +106,8 @@ class EvalStage(Stage):
             )
         outputs = [self.folder / "eval.json", self.folder / "eval.parquet"]
         head = {"format": EVAL_FORMAT, "version": EVAL_VERSION, "split": self.split}
-        write_json(outputs[0], {**head, **scores.report})
+        asked = {"queries": queries_hash(self.queries)}
+        write_json(outputs[0], {**head, **asked, **scores.report})
         write_table(outputs[1], scores.results)
         ignored = {"without features": shard.rows - stored.num_rows}
         return Made(

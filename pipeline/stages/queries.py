@@ -78,7 +78,8 @@ class SameObjectStage(Stage):
     """Draws hard choices, ``evaluation/SPLIT.same-object.parquet``; inputs are queries."""
 
     kind: ClassVar[str] = "same-object"
-    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.0002, bytes=150)
+    format: ClassVar[int] = 2  # 2: candidates are drawn by place, and never show the same picture
+    estimate: ClassVar[Estimate] = Estimate(cpu_s=0.00005, bytes=80)
     parallel: ClassVar[bool] = False
 
     @property

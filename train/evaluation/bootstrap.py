@@ -31,7 +31,8 @@ class Difference:
     Attributes:
         base, other: in percent (``rsum``: of 600). difference: other - base.
         low, high: between them lie 95 % of the draws' differences.
-        above: share of draws in which ``other`` is the better one; a tie counts half.
+        above: share of draws in which ``other`` is the better one; a tie counts half. A draw
+            without one caption that had a choice says nothing of choices, and does not count.
         runs: the difference of each pair of runs.
     """
 
@@ -49,6 +50,7 @@ def compare(
     base: Sequence[pa.Table],
     other: Sequence[pa.Table],
     *,
+    choices: bool = True,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> list[Difference]:
@@ -57,6 +59,7 @@ def compare(
     Args:
         base, other: results (``RESULTS_SCHEMA``) of the runs of each, a table a run. When both have
             several, they are pairs: run k of one against run k of the other.
+        choices: whether same-object choices were among the same candidates, and can be compared.
 
     Returns:
         One for each of ``METRICS``; those of choices only where both models made them.
@@ -65,7 +68,7 @@ def compare(
         InputError: the results are not of the same queries.
     """
     queries = _common(base, other)
-    asked = _asked([*base, *other])
+    asked = _asked([*base, *other]) & choices
     tallies = [[_tally(queries, table, asked) for table in side] for side in (base, other)]
     weight = _weights(queries, asked)
     hits = np.stack([np.mean(side, axis=0) for side in tallies])  # (2, images, counts)
@@ -81,7 +84,8 @@ def compare(
 
 def _difference(k: int, point: np.ndarray, drawn: np.ndarray, runs: np.ndarray) -> Difference:
     gaps = (drawn[1] - drawn[0])[:, k]
-    low, high = np.nanpercentile(gaps, [2.5, 97.5])
+    gaps = gaps[np.isfinite(gaps)]
+    low, high = np.percentile(gaps, [2.5, 97.5]) if len(gaps) else (np.nan, np.nan)
     base, other = point[:, k].tolist()
     return Difference(
         metric=METRICS[k],
@@ -90,7 +94,7 @@ def _difference(k: int, point: np.ndarray, drawn: np.ndarray, runs: np.ndarray) 
         difference=other - base,
         low=float(low),
         high=float(high),
-        above=float(np.mean(gaps > 0) + np.mean(gaps == 0) / 2),
+        above=float(np.mean((np.sign(gaps) + 1) / 2)) if len(gaps) else np.nan,
         runs=tuple(runs[:, k].tolist()),
     )
 

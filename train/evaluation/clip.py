@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from ...errors import InputError, MissingAsset
-from ..model.encoders import hub_problem, local_folder
+from ..model.encoders import encoder_fingerprint, hub_problem, local_folder
 from ..trainer import find_device
 from .retrieval import slices
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _IMAGES, _TEXTS = 64, 256  # encoded at once
+_PROCESSOR = ("preprocessor_config.json", "processor_config.json")  # what prepares images
 
 
 class Clip:
@@ -107,6 +108,11 @@ def load_clip(name: str, device: str = "cpu") -> Clip:
         do = "check the name, or download the model and give its folder"
         raise MissingAsset(name, f"no CLIP model can be loaded ({said})", do=do) from error
     return Clip(model.to(find_device(device)), tokenizer, processor)
+
+
+def clip_fingerprint(name: str) -> str:
+    """Hash the files of a model that was loaded before: what decides its vectors."""
+    return str(encoder_fingerprint(name, others=_PROCESSOR)["content"])
 
 
 def _is_cached(name: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from ...artifact import hash_rows
 from ...errors import InputError, first_ten
 
 QUERIES_SCHEMA = pa.schema(
@@ -47,6 +48,11 @@ class Queries:
         at = np.searchsorted(self.pairs, pairs, sorter=order)
         rows = order[np.minimum(at, len(order) - 1)]
         return np.where(self.pairs[rows] == pairs, rows, -1)
+
+
+def queries_hash(queries: pa.Table) -> str:
+    """Hash a query set (columns ``QUERIES_SCHEMA``): what tells its results from another one's."""
+    return hash_rows(queries, QUERIES_SCHEMA.names)
 
 
 def image_rows(queries: pa.Table) -> pa.Table:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,17 +155,41 @@ def read_config(run: Path) -> dict[str, Any]:
     """Read what a run was made with, ``config.json``.
 
     Raises:
-        InputError: the folder holds no run. FormatError: it is one of another version.
+        InputError: the folder holds no run. FormatError: it is one of another version, or not as
+            it was written.
     """
     path = run / "config.json"
     if not path.exists():
         raise InputError(run, "no config.json in this folder", expected="a run of 'tonics train'")
     config = read_json(path)
+    if not isinstance(config, dict):
+        raise FormatError(path, f"a {type(config).__name__}", expected="what a run was made with")
     if config.get("format") != RUN_FORMAT or config.get("version") != RUN_VERSION:
         found = f"format {config.get('format')!r} version {config.get('version')!r}"
         expected = f"{RUN_FORMAT!r} version {RUN_VERSION}"
         raise FormatError(path, found, expected=expected, do="train it again under another name")
+    _check_keys(path, "", config, ("plan", "identity", "model", "train"))
+    _check_keys(path, "identity", config["identity"], ("plan_id",))
+    _check_keys(path, "train", config["train"], ("text", "max_regions", "max_tokens"))
+    needed = [field.name for field in fields(ModelConfig) if field.default is MISSING]
+    known = [field.name for field in fields(ModelConfig)]
+    _check_keys(path, "model", config["model"], needed, known)
     return config
+
+
+def _check_keys(
+    path: Path, where: str, there: Any, needed: Sequence[str], known: Sequence[str] = ()
+) -> None:
+    """Refuse a table that lacks a key; with ``known``, one that has another key, too."""
+    what = f"{where}: " if where else ""
+    if not isinstance(there, dict):
+        raise FormatError(path, f"{what}{there!r}", expected="a table")
+    if missing := [key for key in needed if key not in there]:
+        found, expected = f"{what}no {', '.join(missing)}", "the file that 'tonics train' wrote"
+        raise FormatError(path, found, expected=expected)
+    if strange := [key for key in there if known and key not in known]:
+        found = f"{what}unknown key {', '.join(strange)}"
+        raise FormatError(path, found, expected=f"keys of {', '.join(known)}")
 
 
 def _empty_encoder(run: Path) -> Any:

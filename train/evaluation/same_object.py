@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from ...artifact import hash_rows, hash_strings
 from ...errors import InputError
 from .queries import Queries
 from .retrieval import slices
@@ -27,7 +29,7 @@ SAME_OBJECT_SCHEMA = pa.schema(
     ]
 )
 WAYS = ("t2i", "i2t", "random_t2i", "random_i2t")
-_ROWS = 512  # choices scored at once
+_ROWS = 1024  # candidates scored at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,6 +83,14 @@ def choose(
     return Choices(asked=asked, right=right, candidates=mean)
 
 
+def sets_hash(sets: pa.Table) -> str:
+    """Hash who stands beside whom: choices among other candidates cannot be compared."""
+    lists = [sets.column(name) for name in ("pairs", "random_pairs")]
+    parts = [pa.table({"n": pc.list_value_length(c)}) for c in lists]
+    parts += [pa.table({"n": pc.list_flatten(c)}) for c in lists]
+    return hash_strings([hash_rows(sets, ["pair"]), *(hash_rows(part, ["n"]) for part in parts)])
+
+
 def _others(
     queries: Queries, rows: np.ndarray, lists: pa.ChunkedArray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +114,7 @@ def _beaten(
     A tie is a loss. Scores are float32, accumulated in float64.
     """
     t2i, i2t = np.ones((2, len(queries.pairs)), bool)
-    for part in slices(len(asks), 16 * _ROWS):
+    for part in slices(len(asks), _ROWS):
         asked, other = asks[part], candidates[part]
         text, image = text_vectors[asked], image_vectors[queries.owner[asked]]
         right = _scores(image, text)

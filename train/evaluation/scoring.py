@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from .queries import Queries
 from .retrieval import Direction, Retrieval, fold_recall, ranks, summarise
-from .same_object import WAYS, choose
+from .same_object import WAYS, choose, sets_hash
 
-EVAL_FORMAT, EVAL_VERSION = "tonics-eval", 2  # 2: a format is named; folds, same-object choices
+# 2: a format is named; folds, same-object choices. 3: hashes of the query set and of the sets.
+EVAL_FORMAT, EVAL_VERSION = "tonics-eval", 3
 FOLDS = 5
 FOLD_IMAGES = 1000  # COCO's: 5,000 images are also scored as five folds of 1,000
 CHOICES = {way: f"same_object_{way}".replace("same_object_random", "random") for way in WAYS}
@@ -71,8 +72,8 @@ def score(
     choices = choose(queries, image_vectors, text_vectors, sets) if sets is not None else None
     nothing = pa.nulls(len(queries.pairs), pa.bool_())
     columns = {name: nothing for name in CHOICES.values()}
-    if choices is not None:
-        report["same_object"] = choices.report()
+    if choices is not None and sets is not None:
+        report["same_object"] = {**choices.report(), "sets": sets_hash(sets)}
         unasked = ~choices.asked
         columns = {n: pa.array(choices.right[w], mask=unasked) for w, n in CHOICES.items()}
     numbers = {

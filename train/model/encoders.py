@@ -45,6 +45,7 @@ _TOKENIZER = (
 _CPU_TOKENS = 2048  # padded tokens computed at once
 _GPU_TOKENS = 32768
 _HUB_TIMEOUT_S = 5
+_LEAK = 1e-4  # MiniLM: 1e-7, and ConvBERT and Nystromformer 1e-3 of the largest number of a state
 
 
 def load_text_encoder(name: str, revision: str | None = None) -> tuple[Any, Any]:
@@ -60,14 +61,16 @@ def load_text_encoder(name: str, revision: str | None = None) -> tuple[Any, Any]
 
     Raises:
         MissingAsset: there is no such package or folder, and the hub does not give it.
-        InputError: the model is not an encoder of text.
+        InputError: the model is not an encoder of text, or padding changes what it computes.
     """
     folder = encoder_folder(name, revision)
     try:
         tokenizer, model = _from_pretrained(name, str(folder))
     except (OSError, ValueError, ImportError) as error:
         raise _broken(name, error) from error
-    return tokenizer, without_pooler(model).eval()
+    model = without_pooler(model).eval()
+    _refuse_leaks(name, model)
+    return tokenizer, model
 
 
 def encoder_folder(name: str, revision: str | None = None) -> Path:
@@ -152,8 +155,13 @@ def local_folder(name: str) -> Path | None:
     return None
 
 
-def encoder_fingerprint(name: str, revision: str | None = None) -> dict[str, Any]:
+def encoder_fingerprint(
+    name: str, revision: str | None = None, others: Sequence[str] = ()
+) -> dict[str, Any]:
     """Say what decides an encoder's output, for the identity of whatever it computes.
+
+    Args:
+        others: names of further files that count.
 
     Returns:
         ``{"content": hash}`` over the files that count, wherever they lie and whatever the
@@ -167,8 +175,9 @@ def encoder_fingerprint(name: str, revision: str | None = None) -> dict[str, Any
     if not weights:
         found = f"no weights (*.safetensors, *.bin) in {folder}"
         raise MissingAsset(name, found, do="name a folder that holds a text encoder")
-    others = [f for f in folder.iterdir() if f.name in _TOKENIZER and f.is_file()]
-    files = sorted([*weights, *others], key=lambda f: f.name)
+    named = {*_TOKENIZER, *others}
+    rest = [f for f in folder.iterdir() if f.name in named and f.is_file()]
+    files = sorted([*weights, *rest], key=lambda f: f.name)
     return {"content": hash_json({f.name: hash_file(f) for f in files})}
 
 
@@ -320,6 +329,22 @@ def _refuse_other_models(name: str, config: Any) -> None:
     if not all(hasattr(config, key) for key in ("hidden_size", "vocab_size")):
         found = f"{kind!r} does not encode text alone"
         raise InputError(name, found, expected="a BERT-family text encoder")
+
+
+def _refuse_leaks(name: str, model: Any) -> None:
+    """Refuse a model whose convolutions or mixing reach into the padding of short captions."""
+    from .token_states import leak
+
+    kind = model.config.model_type
+    expected = "an encoder whose attention mask leaves padding out"
+    try:
+        moved = leak(model)
+    except Exception as error:  # whatever a model that takes no mask, or no short caption, raises
+        found = f"{kind!r} cannot encode captions padded to one length ({_first_line(error)})"
+        raise InputError(name, found, expected=expected) from error
+    if not moved <= _LEAK:
+        found = f"{kind!r} gives a caption other states beside longer ones (off by {moved:.2%})"
+        raise InputError(name, found, expected=expected, do="take BERT, RoBERTa, MPNet or the like")
 
 
 def _broken(name: str, error: Exception) -> MissingAsset:

@@ -42,6 +42,23 @@ def prepare(encoder: Any) -> Any:
     return encoder
 
 
+@torch.no_grad()
+def leak(encoder: Any) -> float:
+    """How far longer captions beside it move a caption's states, as a share of the largest number.
+
+    Args:
+        encoder: in evaluation mode, float32, run the padded way.
+    """
+    tokens = _made_up(encoder)
+    layout = Layout.of(tokens.cu_seqlens, len(tokens.rows), tokens.longest)
+    beside = _padded(encoder, tokens.rows, layout)
+    alone = []
+    for ids in tokens.rows.split(tokens.cu_seqlens.diff().tolist()):
+        bounds = torch.tensor([0, len(ids)], device=ids.device)
+        alone.append(_padded(encoder, ids, Layout.of(bounds, len(ids), len(ids))))
+    return float((beside - torch.cat(alone)).abs().max() / beside.abs().max())
+
+
 def _offset(encoder: Any) -> int | None:
     if not hasattr(encoder, "tonics_offset"):
         prepare(encoder)

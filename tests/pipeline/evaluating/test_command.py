@@ -22,6 +22,7 @@ from tonics.pipeline.evaluating.evaluations import evaluations
 from tonics.pipeline.stages.evaluate import EvalStage
 from tonics.pipeline.stages.queries import QueriesStage
 from tonics.train.evaluation import recall
+from tonics.train.evaluation.queries import queries_hash
 
 Run = Callable[..., SimpleNamespace]
 
@@ -33,7 +34,7 @@ def scores(file: Path) -> dict[str, Any]:
 
 def test_a_run_has_scores_and_every_querys_result(built: Path) -> None:
     report = scores(built / "runs" / "tonics" / "eval.json")
-    assert (report["format"], report["version"], report["split"]) == ("tonics-eval", 2, "test")
+    assert (report["format"], report["version"], report["split"]) == ("tonics-eval", 3, "test")
     table = pq.read_table(built / "runs" / "tonics" / "eval.parquet")
     hits = np.mean(table["t2i_rank"].to_numpy() < 5)
     assert report["t2i"]["r5"] == pytest.approx(100 * hits, abs=0.01)
@@ -49,7 +50,7 @@ def test_clip_is_scored_on_the_same_queries_and_stands_in_the_same_table(
 ) -> None:
     from PIL import Image
 
-    from tonics.train.evaluation.clip import load_clip
+    from tonics.train.evaluation.clip import clip_fingerprint, load_clip
 
     queries = QueriesStage(Dataset.open(copy), "test").read()
     broken = queries["image_id"][0].as_py()
@@ -60,6 +61,8 @@ def test_clip_is_scored_on_the_same_queries_and_stands_in_the_same_table(
     assert done.code == 0, done.err
     report = json.loads(done.out)[0]
     assert report["name"] == "clip-tiny-clip"
+    assert report["fingerprint"] == clip_fingerprint(str(clip_folder))
+    assert report["queries"] == scores(copy / "runs" / "tonics" / "eval.json")["queries"]
     assert sum(report["rejected_images"].values()) == 1
     assert report["captions_left_out"] == 3
     assert report["captions"] == queries.num_rows - 3
@@ -158,6 +161,46 @@ def test_captions_of_others_are_encoded_as_the_datasets_are(
     done = run("-C", copy, "eval", "--clip", clip_folder, "--swaps", file)
     assert "1 rows of images that are not in the dataset" in done.out
     assert "random i2t" in done.out
+
+
+def test_scores_of_another_query_set_are_marked_and_not_compared(run: Run, copy: Path) -> None:
+    dataset = Dataset.open(copy)
+    folder = shutil.copytree(copy / "runs" / "tonics", copy / "runs" / "before")
+    assert "outdated" not in run("-C", copy, "runs", "list").out
+    report = scores(folder / "eval.json")
+    file = dataset.evaluation / "test.parquet"
+    queries = pq.read_table(file)
+    pq.write_table(queries.take([1, 0, *range(2, queries.num_rows)]), file)  # the same, reordered
+    (copy / "runs" / "tonics" / "eval.json").write_text(
+        json.dumps({**report, "queries": queries_hash(QueriesStage(dataset, "test").read())})
+    )
+    rows = json.loads(run("-C", copy, "runs", "list", "--json").out)
+    assert {row["run"]: row["queries"] for row in rows} == {
+        "before": "outdated",
+        "tonics": "today's",
+    }
+    refused = run("-C", copy, "runs", "compare", "tonics", "before")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "compare: before: scores of another query set than today's" in refused.err
+    del report["queries"]  # as earlier versions wrote it
+    (folder / "eval.json").write_text(json.dumps(report))
+    assert run("-C", copy, "runs", "compare", "tonics", "before").code == 2
+
+
+def test_choices_among_other_candidates_are_not_compared(run: Run, copy: Path) -> None:
+    folder = shutil.copytree(copy / "runs" / "tonics", copy / "runs" / "before")
+    words = ("-C", copy, "runs", "compare", "tonics", "before")
+    (same,) = json.loads(run(*words, "--json").out)
+    assert not same["redrawn"]
+    report = scores(folder / "eval.json")
+    report["same_object"]["sets"] = "0" * 32
+    (folder / "eval.json").write_text(json.dumps(report))
+    (found,) = json.loads(run(*words, "--json").out)
+    assert found["redrawn"]
+    metrics = [one["metric"] for one in same["differences"]]
+    assert [one["metric"] for one in found["differences"]] == metrics[:7]
+    assert len(metrics) == 11
+    assert "left out, same-object choices: their candidates were drawn anew" in run(*words).out
 
 
 @pytest.mark.parametrize(

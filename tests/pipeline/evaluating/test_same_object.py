@@ -81,10 +81,75 @@ def test_the_same_captions_get_the_same_candidates_whatever_their_numbers(
         assert row["random_pairs"][:2] == wanted[row["pair"]]
 
 
-def test_draws_are_even() -> None:
-    """Every image stands beside a caption about equally often."""
-    images = same_object.mix(np.arange(50, dtype=np.uint64))
-    asks = same_object.mix(np.arange(1000, 3000, dtype=np.uint64))
-    first = np.array([np.argmin(same_object.mix(images ^ ask)) for ask in asks])
-    counts = np.bincount(first, minlength=50)
-    assert 15 < counts.min() <= counts.max() < 75  # 40 expected, sd 6.3
+def test_only_what_the_queries_say_is_read(
+    made: tuple[Dataset, pa.Table, pa.Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, queries, _ = made
+    some = queries.filter(np.arange(queries.num_rows) % 2 == 1)
+    read: list[pa.Table] = []
+    query = Ontology.query
+    monkeypatch.setattr(Ontology, "query", lambda *args: read.append(query(*args)) or read[-1])
+    assert same_object_sets(some, dataset.images(), dataset.ontology_file, 3).num_rows > 10
+    pairs = [table["pair"].to_pylist() for table in read if "pair" in table.column_names]
+    assert len(pairs) == 2
+    assert set().union(*pairs) <= set(some["pair"].to_pylist())
+
+
+def drawn(places: int, count: int = 19, rows: int = 2000) -> np.ndarray:
+    seeds = same_object.mix(np.arange(rows, dtype=np.uint64))
+    return same_object.draw_places(seeds, np.arange(rows) % places, places, count)
+
+
+def test_draws_are_even_and_mixed() -> None:
+    """Every image stands beside a caption about equally often, and beside every other one."""
+    found = drawn(50)
+    assert all(len({k % 50, *row}) == 20 for k, row in enumerate(found.tolist()))
+    counts = np.bincount(found.ravel(), minlength=50)
+    assert 640 < counts.min() <= counts.max() < 880  # 760 expected, sd 22
+    beside = np.zeros((2000, 50))
+    np.put_along_axis(beside, found, 1, axis=1)
+    together = (beside.T @ beside)[~np.eye(50, dtype=bool)]
+    assert 200 < together.min() <= together.max() < 380  # 285 expected, sd 16
+    np.testing.assert_array_equal(drawn(50, 5), found[:, :5])
+    assert {tuple(sorted(row)) for row in drawn(20).tolist()} == {
+        tuple(k for k in range(20) if k != own) for own in range(20)
+    }
+
+
+def test_a_draw_costs_the_same_whatever_the_number_of_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mix, mixed = same_object.mix, []
+    monkeypatch.setattr(same_object, "mix", lambda x: mixed.append(x.size) or mix(x))
+    work = {}
+    for images in (100, 10_000):
+        names = mix(np.arange(images, dtype=np.uint64))
+        everything = np.arange(images)
+        held_out = same_object.HeldOut(
+            pairs=everything,
+            pair_hash=names,
+            picture=mix(names),
+            main=np.zeros(images, np.int64),
+            names=["dog.n.01"],
+            members=lambda _, rows=everything: rows,
+        )
+        mixed.clear()
+        assert same_object.draw_sets(held_out, 20).num_rows == images
+        work[images] = sum(mixed) / images
+    assert work[10_000] <= work[100] < 200  # numbers hashed a caption
+
+
+def test_images_of_the_same_bytes_never_stand_beside_each_other(
+    made: tuple[Dataset, pa.Table, pa.Table],
+) -> None:
+    dataset, queries, _ = made
+    images = dataset.images()
+    twins = [f"{k // 4}" for k in range(images.num_rows)]
+    at = images.schema.get_field_index("content_hash")
+    images = images.set_column(at, "content_hash", pa.array(twins))
+    image = dict(zip(queries["pair"].to_pylist(), queries["image"].to_pylist(), strict=True))
+    sets = same_object_sets(queries, images, dataset.ontology_file, 3).to_pylist()
+    assert sets
+    for row in sets:
+        for name in ("pairs", "random_pairs"):
+            assert len({twins[image[pair]] for pair in (row["pair"], *row[name])}) == 3

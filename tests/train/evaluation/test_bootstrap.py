@@ -102,3 +102,17 @@ def test_what_was_not_asked_alike_is_not_compared():
         bare = bare.set_column(at, one.schema.field(at), pa.nulls(len(one), pa.bool_()))
     metrics = [d.metric for d in compare([one], [bare], draws=100)]
     assert metrics == list(METRICS[:7])
+
+
+def test_a_draw_without_choices_is_no_loss():
+    """Three images of 60 have choices, which 5 % of the draws hold none of."""
+    base = results(np.random.default_rng(0))
+    few = base["image"].to_numpy() < 30
+    columns = {name: pa.array(np.zeros(len(few), bool), mask=~few) for name in CHOICES.values()}
+    worse = pa.table({**{n: base[n] for n in base.column_names[:4]}, **columns})
+    columns = {name: pa.array(few, mask=~few) for name in CHOICES.values()}
+    better = pa.table({**{n: base[n] for n in base.column_names[:4]}, **columns})
+    for one, other, above in ((worse, better, 1), (better, worse, 0), (worse, worse, 0.5)):
+        found = {d.metric: d for d in compare([one], [other], draws=300)}["same object t2i"]
+        assert found.above == above
+        assert found.low == found.high == found.difference

@@ -1,12 +1,14 @@
 """CLIP as transformers has it: the same numbers as its own forward pass, nothing cut in silence."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from tonics.errors import InputError, MissingAsset
-from tonics.train.evaluation.clip import load_clip
+from tonics.train.evaluation.clip import clip_fingerprint, load_clip
 
 
 def pictures(count):
@@ -49,6 +51,15 @@ def test_captions_that_are_cut_off_are_counted(clip_folder):
     np.testing.assert_array_equal(
         clip.encode_texts([long + "and more"]), clip.encode_texts([long + "other"])
     )
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "preprocessor_config.json"])
+def test_the_fingerprint_follows_all_that_decides_vectors(clip_folder, tmp_path, name):
+    copy = shutil.copytree(clip_folder, tmp_path / "elsewhere")
+    (copy / "README.md").write_text("a card")
+    assert clip_fingerprint(str(copy)) == clip_fingerprint(str(clip_folder))
+    (copy / name).write_bytes((copy / name).read_bytes() + b" ")
+    assert clip_fingerprint(str(copy)) != clip_fingerprint(str(clip_folder))
 
 
 def test_what_is_no_clip(encoder_folder, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tonics.artifact import read_json, write_json
 from tonics.errors import FormatError, ImageNotFound, InputError, PlanMismatch
 from tonics.train.config import TrainConfig
 from tonics.train.evaluation import embed_images, embed_texts, evaluate, load_model
@@ -98,6 +99,27 @@ def test_an_unfinished_or_damaged_run(run, world, tmp_path):
     (copy / "config.json").write_text(text.replace('"version": 2', '"version": 9'))
     with pytest.raises(FormatError, match="version 9"):
         load_model(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["model"].pop("feature_dim"), "config.json: model: no feature_dim"),
+        (lambda c: c["model"].update(heads=2), "config.json: model: unknown key heads, expected"),
+        (lambda c: c.update(model=3), "config.json: model: 3, expected a table"),
+        (lambda c: c.pop("train"), "config.json: no train"),
+        (lambda c: c["identity"].pop("plan_id"), "config.json: identity: no plan_id"),
+    ],
+)
+def test_a_run_whose_description_was_changed(run, world, tmp_path, change, message):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    config = read_json(copy / "config.json")
+    change(config)
+    write_json(copy / "config.json", config)
+    with pytest.raises(FormatError) as said:
+        evaluate(copy, world.store, world.texts, world.queries())
+    assert message in str(said.value)
+    assert "\n" not in str(said.value)
 
 
 def test_features_of_another_width(run, world):

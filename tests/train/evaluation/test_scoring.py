@@ -5,10 +5,10 @@ import pyarrow as pa
 import pytest
 
 from tonics.errors import InputError
-from tonics.train.evaluation import Queries, fold_recall, recall, score
+from tonics.train.evaluation import Queries, fold_recall, recall, same_object, score
 from tonics.train.evaluation.eccv import best, eccv_scores
 from tonics.train.evaluation.queries import aligned
-from tonics.train.evaluation.same_object import SAME_OBJECT_SCHEMA, choose
+from tonics.train.evaluation.same_object import SAME_OBJECT_SCHEMA, choose, sets_hash
 from tonics.train.evaluation.swaps import swapped
 
 
@@ -60,6 +60,33 @@ def test_every_querys_result_is_kept():
 
 def sets(rows):
     return pa.Table.from_pylist(rows, SAME_OBJECT_SCHEMA)
+
+
+def test_no_more_is_scored_at_once_than_it_says(monkeypatch):
+    at_once = []
+    scores = same_object._scores
+    monkeypatch.setattr(same_object, "_ROWS", 3)
+    monkeypatch.setattr(
+        same_object, "_scores", lambda *rows: at_once.append(len(rows[0])) or scores(*rows)
+    )
+    image, text, owner = vectors(np.random.default_rng(0), 6, 1)
+    others = [[7 + 2 * k for k in range(6) if k != row] for row in range(6)]
+    rows = [
+        {"pair": 7 + 2 * k, "object": "dog.n.01", "pairs": others[k], "random_pairs": others[k]}
+        for k in range(6)
+    ]
+    assert choose(queries_of(owner), image, text, sets(rows)).candidates == 6
+    assert set(at_once) == {3}
+
+
+def test_the_hash_of_sets_is_of_who_stands_beside_whom():
+    row = {"pair": 7, "object": "dog.n.01", "pairs": [9, 11], "random_pairs": [13]}
+    changes = [{}, {"pair": 8}, {"pairs": [9, 12]}, {"pairs": [9]}, {"random_pairs": [11]}]
+    hashes = [sets_hash(sets([row | change])) for change in changes]
+    hashes.append(sets_hash(sets([row | {"pairs": [9], "random_pairs": [11, 13]}])))
+    assert len(set(hashes)) == 6
+    whole = sets([row, row | {"pair": 9}])
+    assert sets_hash(pa.concat_tables([whole[:1], whole[1:]])) == sets_hash(whole)
 
 
 def test_choices_by_hand():

@@ -213,3 +213,21 @@ def test_a_model_that_is_not_a_text_encoder(tmp_path):
     for name in ("t5", "vit"):
         with pytest.raises(InputError, match="expected a BERT-family text encoder"):
             load_text_encoder(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("family", ["ConvBert", "Nystromformer", "FNet"])
+def test_a_model_that_reads_the_padding_is_refused(tmp_path, encoder_folder, family):
+    """Its vectors would depend on which captions a caption is encoded with."""
+    import transformers
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    shape |= {"intermediate_size": 32, "max_position_embeddings": 64}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(encoder_folder)
+    tokenizer.save_pretrained(tmp_path)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = getattr(transformers, f"{family}Config")(**shape, vocab_size=len(tokenizer))
+        getattr(transformers, f"{family}Model")(config).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="gives a caption other states beside longer ones") as said:
+        load_text_encoder(str(tmp_path))
+    assert "\n" not in str(said.value)

@@ -12,6 +12,8 @@ DISTIL = {"vocab_size": 99, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim"
 FAMILIES = {  # and whether they take packed captions
     "Bert": (SHAPE, True),
     "Roberta": (SHAPE, True),
+    "XLMRoberta": (SHAPE, True),
+    "Albert": (SHAPE | {"embedding_size": 16}, True),
     "Electra": (SHAPE, True),
     "DistilBert": (DISTIL, True),
     "MPNet": (SHAPE, False),
