@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 from ..artifact import read_json
@@ -15,10 +16,11 @@ PLANS_LEGEND = """pairs: eligible ones; placed, remainder: over all epochs. Cosi
 vectors within a batch, each beside that of random batches: top1 to the nearest other caption, mean
 over all; suspects: share of captions whose nearest is as near as two captions of one image are."""
 
-RESULTS_LEGEND = """i2t: captions of an image; t2i: the image of a caption; in percent, a tie is a
-miss."""
-_CHOICES_LEGEND = """ same: the right one of candidates that all show, or name, the caption's main
-object; any: of as many, whatever they show."""
+_LEGEND = "i2t: captions of an image; t2i: the image of a caption; in percent, a tie is a miss."
+_CHOICES_LEGEND = (
+    " same: the right one of candidates that all show, or name, the caption's main object; "
+    "any: of as many, whatever they show."
+)
 
 _CHOICES = {  # columns, and what eval.json calls them
     "same t2i": "t2i",
@@ -45,7 +47,7 @@ def reports_table(reports: Mapping[str, Mapping[str, Any]]) -> str:
 
 def results_legend(columns: Sequence[str]) -> str:
     """What the columns are that are there."""
-    return RESULTS_LEGEND + (_CHOICES_LEGEND if "same t2i" in columns else "")
+    return fill(_LEGEND + (_CHOICES_LEGEND if "same t2i" in columns else ""), 100)
 
 
 def results_rows(

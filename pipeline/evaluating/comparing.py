@@ -6,6 +6,7 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
     from ...train.evaluation.bootstrap import Difference
 
 _LEGEND = "In percent, rsum of 600. i2t: captions of an image; t2i: the image of a caption"
-_CHOICES_LEGEND = """; same
-object: the right one of candidates that all show, or name, the caption's main object; any: of as
-many, whatever they show"""
-_DRAWS_LEGEND = """.
-Interval: 95 % of the differences when test images are drawn anew, with all their captions; better:
-in what share of the draws the second model is, those in which both are alike counted half."""
+_CHOICES_LEGEND = (
+    "; same object: the right one of candidates that all show, or name, the caption's main object; "
+    "any: of as many, whatever they show"
+)
+_DRAWS_LEGEND = (
+    ". Interval: 95 % of the differences when test images are drawn anew, with all their captions; "
+    "better: in what share of the draws the second model is; those in which both are alike count "
+    "half."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +156,7 @@ def legend(found: Sequence[Comparison]) -> str:
     """What is in tables of comparisons."""
     metrics = [one.metric for comparison in found for one in comparison.differences]
     choices = any(metric.startswith("same object") for metric in metrics)
-    return _LEGEND + (_CHOICES_LEGEND if choices else "") + _DRAWS_LEGEND
+    return fill(_LEGEND + (_CHOICES_LEGEND if choices else "") + _DRAWS_LEGEND, 100)
 
 
 def _called(metric: str) -> str:

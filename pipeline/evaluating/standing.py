@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ...artifact import Manifest
-from ...train.evaluation.queries import QUERIES_SCHEMA
-from ...train.evaluation.scoring import EVAL_VERSION, RESULTS_SCHEMA
-from ..dataset import Dataset, read_table
+from ...train.evaluation.scoring import EVAL_VERSION
+from ..dataset import Dataset
 from ..stage import manifest_file
 from .evaluations import Evaluation
+
+_ASKED = ["pair", "image"]
 
 
 def notes_of(
@@ -45,8 +47,7 @@ def _other_queries(dataset: Dataset, one: Evaluation, split: str) -> str:
         return ""
     if one.is_run and not _same(dataset, one, "queries", f"queries/{split}"):
         return "another query set"
-    queries = read_table(file, QUERIES_SCHEMA)
-    results = read_table(one.results, RESULTS_SCHEMA)
+    queries, results = (pq.read_table(table, columns=_ASKED) for table in (file, one.results))
     known = dict(zip(queries["pair"].to_pylist(), queries["image"].to_pylist(), strict=True))
     answered = zip(results["pair"].to_pylist(), results["image"].to_pylist(), strict=True)
     if any(known.get(pair) != image for pair, image in answered):
