@@ -193,7 +193,9 @@ def _ask(
     problems: list[InputError] = []
     for model in models:
         asked, more = _each(swaps, partial(ask_swaps, model))
-        problems += more
-        asked += [ask_eccv(dataset, model, wanted.eccv)] if wanted.eccv else []
-        found += [{"name": model.evaluation.name, **report} for report in asked]
+        richer, missing = _each(
+            [wanted.eccv] if wanted.eccv else [], partial(ask_eccv, dataset, model)
+        )
+        problems += more + missing
+        found += [{"name": model.evaluation.name, **report} for report in asked + richer]
     return found, problems
