@@ -9,16 +9,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from ..dataset import Dataset
+from ..sources import find_files, format_of
+
 # COCO_val2014_000000184613.jpg, and since 2017 000000184613.jpg
 _COCO = re.compile(r"(?:COCO_\w+_)?(\d{12})")
 
 
-def find_images(names: Sequence[str], images: pa.Table) -> np.ndarray:
+def find_images(names: Sequence[str], images: pa.Table, *, coco_ids: bool = False) -> np.ndarray:
     """Find images that are named by their id, their path or their file: (n,), -1 for none.
 
-    A file's folder and suffix may differ. COCO's files are found by their number too, in whatever
-    year's spelling, where the dataset's own ids or files are spelled as COCO spells them. A file
-    name that several images have means none of them.
+    Folders may differ, and a file without its suffix may be an id. COCO's files are found by their
+    number too, in whatever year's spelling, where the dataset's own ids or files are spelled as
+    COCO spells them. A file name that several images have means none of them.
+
+    Args:
+        coco_ids: ids of images without a file are COCO's numbers.
     """
     ids, paths = (images[name].to_pylist() for name in ("image_id", "path"))
     numbers = images["image"].to_pylist()
@@ -29,8 +35,22 @@ def find_images(names: Sequence[str], images: pa.Table) -> np.ndarray:
         _single((path, number) for path, number in zip(paths, numbers, strict=True) if path),
         _single(files),
     ]
-    coco = _single((n, number) for name, number in called if (n := coco_number(name)))
-    return np.array([_find(name, spellings, coco) for name in names], np.int64)
+    coco = [(n, number) for name, number in called if (n := coco_number(name))]
+    if coco_ids:
+        rows = zip(ids, paths, numbers, strict=True)
+        coco += [(name, number) for name, path, number in rows if not path and name.isdecimal()]
+    by_number = _single(coco)
+    return np.array([_find(name, spellings, by_number) for name in names], np.int64)
+
+
+def of_coco(dataset: Dataset) -> bool:
+    """Whether a source is written as COCO's or Karpathy's files are."""
+    files = [
+        (file, source)
+        for source in dataset.config.ingest.sources
+        for file in find_files(dataset.root, source.captions)
+    ]
+    return any(format_of(file, source) in ("coco", "karpathy") for file, source in files)
 
 
 def coco_number(name: str) -> str:

@@ -21,7 +21,7 @@ from ..plans.eligible import fold
 from ..sources.coco import load_coco
 from ..stages.queries import QueriesStage
 from .embedders import Embedder, usable_queries
-from .named_images import find_images
+from .named_images import find_images, of_coco
 from .swap_files import Swap, SwapFile
 
 
@@ -45,7 +45,8 @@ class Swaps:
         Raises:
             InputError: none is in the dataset.
         """
-        image = find_images([swap.image for swap in file.swaps], dataset.images())
+        images, names = dataset.images(), [swap.image for swap in file.swaps]
+        image = find_images(names, images, coco_ids=of_coco(dataset))
         if not (image >= 0).any():
             found = f"none of the images of its {len(file.swaps):,} rows is in the dataset"
             example = f"images are named by id, path or file, and here {file.swaps[0].image!r}"

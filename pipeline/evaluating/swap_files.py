@@ -11,7 +11,7 @@ from pathlib import Path
 from ...errors import InputError
 from ..plans.eligible import fold
 
-# What the field calls them; a name given with --column comes first.
+# What the field calls them; a name given with --column stands instead.
 COLUMNS = {
     "image": ("image", "image_id", "filepath", "path"),
     "caption": ("caption", "title", "true_caption"),

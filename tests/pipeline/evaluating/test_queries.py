@@ -13,7 +13,7 @@ from tonics.errors import InputError
 from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.evaluating import comparing, evaluations, named_images, swap_files
 from tonics.pipeline.evaluating.named_images import find_images
-from tonics.pipeline.evaluating.questions import coco_numbers
+from tonics.pipeline.evaluating.questions import Swaps, coco_numbers
 from tonics.pipeline.evaluating.swap_files import Swap, read_swaps
 from tonics.pipeline.graph import stages_of
 from tonics.pipeline.runner import bring_up_to_date
@@ -159,6 +159,20 @@ def test_images_are_found_by_id_path_or_file() -> None:
 def test_cocos_numbers_are_those_of_cocos_images(image_id: str, path: str, found: int) -> None:
     names = ["coco/COCO_train2014_000000000017.jpg", "000000000017.jpg"]
     assert find([image_id], [path], names) == [found] * 2
+
+
+def test_a_dataset_without_image_files_is_of_coco_if_its_captions_are(coco: Path) -> None:
+    dataset = Dataset.open(coco)
+    file = coco / "swaps.csv"
+    name = "COCO_val2014_000000000005.jpg"
+    file.write_text(f"image,caption,negatives\n{name},Caption 2 of 5.,b\n{name},c,d\ne,f,g\n")
+    swaps = Swaps.of(dataset, read_swaps(file, {}))
+    assert swaps.image.tolist() == [IDS.index(5)] * 2 + [-1]
+    assert swaps.known == 1
+    assert find_images([name], dataset.images()).tolist() == [-1]
+    file.write_text("image,caption,negatives\ne,f,g\n")
+    with pytest.raises(InputError, match="none of the images of its 1 rows is in the dataset"):
+        Swaps.of(dataset, read_swaps(file, {}))
 
 
 @pytest.mark.shared
