@@ -24,8 +24,12 @@ def eval_command(
         tuple[Path, Path] | None,
         typer.Option(metavar="IMAGES TEXTS", help="Anybody's vectors, two .npy files."),
     ] = None,
-    split: Annotated[str, typer.Option(help="What --clip, --embeddings are scored on.")] = "test",
-    name: Annotated[str, typer.Option(help="What to call --embeddings.")] = "vectors",
+    split: Annotated[
+        str | None, typer.Option(help="What --clip, --embeddings are scored on, if not test.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call --embeddings, if not vectors.")
+    ] = None,
     image_ids: Annotated[
         Path | None, typer.Option(help="The image id of every row of IMAGES, a line each.", **_FILE)
     ] = None,
@@ -61,7 +65,8 @@ def eval_command(
 
     Example: tonics -C my-dataset eval --clip openai/clip-vit-base-patch32 --swaps swaps.tsv
     """
-    from .evaluating.command import Wanted, evaluate_vectors_alone, run_eval
+    from .evaluating.command import evaluate_vectors_alone, run_eval
+    from .evaluating.wanted import Wanted
 
     wanted = Wanted(
         names=names or [],
@@ -71,12 +76,13 @@ def eval_command(
         name=name,
         image_ids=image_ids,
         pair_keys=pair_keys,
+        owners=owners,
         swaps=swaps or [],
         columns=column or [],
         eccv=eccv,
     )
     wanted.check()
-    if embeddings and owners:
-        evaluate_vectors_alone(embeddings, owners)
+    if owners:
+        evaluate_vectors_alone(wanted, as_json=as_json)
     else:
         run_eval(open_dataset(context), wanted, as_json=as_json, quiet=quiet)

@@ -2,68 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
+from ..artifact import read_json
 from ..train.plan import Plan
 from .dataset import Dataset
-from .evaluating.evaluations import Evaluation, others, outdated
+from .evaluating.evaluations import Evaluation
 from .tables import format_table
 
 PLANS_LEGEND = """pairs: eligible ones; placed, remainder: over all epochs. Cosines of caption
 vectors within a batch, each beside that of random batches: top1 to the nearest other caption, mean
 over all; suspects: share of captions whose nearest is as near as two captions of one image are."""
 
-RESULTS_LEGEND = """i2t: captions of an image; t2i: the image of a caption; in percent, a tie is a
-miss. same: the right one of candidates that all show, or name, the caption's main object; random:
-of as many, whatever they show."""
+_LEGEND = "i2t: captions of an image; t2i: the image of a caption; in percent, a tie is a miss."
+_CHOICES_LEGEND = (
+    " same: the right one of candidates that all show, or name, the caption's main object; "
+    "any: of as many, whatever they show."
+)
 
-_ASKED = {False: "today's", True: "outdated"}
+_CHOICES = {  # columns, and what eval.json calls them
+    "same t2i": "t2i",
+    "same i2t": "i2t",
+    "any t2i": "random_t2i",
+    "any i2t": "random_i2t",
+}
 _FIGURES = ("top1", "mean", "suspects")
 
 
-def results_table(dataset: Dataset, names: Sequence[str]) -> str:
-    """Scores of evaluated runs and other models, with a legend; empty when there are none."""
+def results_table(dataset: Dataset, names: Sequence[str], others: Sequence[str] = ()) -> str:
+    """Scores of evaluated runs, and of named others, with a legend; empty when there are none."""
     found = [Evaluation.of_run(dataset, name) for name in names]
-    found = [one for one in found if one.report.exists()]
-    columns, rows = results_rows(dataset, [*found, *others(dataset)])
-    return f"{format_table(columns, rows)}\n\n{RESULTS_LEGEND}" if rows else ""
+    found += [Evaluation.of_other(dataset, name) for name in others]
+    reports = {one.name: read_json(one.report) for one in found if one.report.exists()}
+    return reports_table(reports) if reports else ""
+
+
+def reports_table(reports: Mapping[str, Mapping[str, Any]]) -> str:
+    """Scores by name, as ``eval.json`` has them, with a legend."""
+    columns, rows = results_rows(reports)
+    return f"{format_table(columns, rows)}\n\n{results_legend(columns)}"
+
+
+def results_legend(columns: Sequence[str]) -> str:
+    """What the columns are that are there."""
+    return fill(_LEGEND + (_CHOICES_LEGEND if "same t2i" in columns else ""), 100)
 
 
 def results_rows(
-    dataset: Dataset, evaluations: Sequence[Evaluation]
+    reports: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str] | None = None
 ) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows: one for each evaluation, one more for its folds.
+    """Columns and rows: one for each report, one more for its folds.
 
-    Those of same-object choices are there when somebody had to make some; ``queries`` when
-    somebody was asked others than today's.
+    The columns of same-object choices are there when somebody had to make some, and that of notes
+    when there are any.
     """
-    old = outdated(dataset, evaluations)
-    columns = ["run", "split", "images", "captions"]
+    columns = [*(["split"] if any("split" in one for one in reports.values()) else [])]
+    columns = ["run", *columns, "images", "captions"]
     columns += [f"{way} R@{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)]
-    columns.append("rsum")
-    rows: list[list[Any]] = []
-    for one in evaluations:
-        scores = one.read_report()
+    columns += (
+        ["rsum", *_CHOICES] if any("same_object" in one for one in reports.values()) else ["rsum"]
+    )
+    columns += ["note"] if notes else []
+    rows = []
+    for name, scores in reports.items():
         hard = scores.get("same_object", {})
-        choices = [hard.get(way) for way in ("t2i", "i2t", "random_t2i", "random_i2t")]
-        rows.append([one.name, *_recalls(scores, scores["images"]), *choices])
+        choices = {column: hard.get(key) for column, key in _CHOICES.items()}
+        note = (notes or {}).get(name)
+        cells = {**_recalls(name, scores, scores["images"]), **choices, "note": note}
+        rows.append([cells.get(column) for column in columns])
         if folds := scores.get("folds"):
             size = f"{folds['folds']} x {folds['images']:,}"
-            rows.append([one.name, *_recalls({**scores, **folds}, size), *[None] * 4])
-    if any(row[-1] is not None for row in rows):
-        columns += ["same t2i", "same i2t", "random t2i", "random i2t"]
-    else:
-        rows = [row[:-4] for row in rows]
-    if old:
-        return [*columns, "queries"], [[*row, _ASKED[row[0] in old]] for row in rows]
+            cells = _recalls(name, {**scores, **folds}, size)
+            rows.append([cells.get(column) for column in columns])
     return columns, rows
 
 
-def _recalls(scores: dict[str, Any], images: int | str) -> list[Any]:
-    found: list[Any] = [scores["split"], images, scores["captions"]]
-    found += [scores[way][f"r{k}"] for way in ("i2t", "t2i") for k in (1, 5, 10)]
-    return [*found, scores["rsum"]]
+def _recalls(name: str, scores: Mapping[str, Any], images: int | str) -> dict[str, Any]:
+    found = {"run": name, "split": scores.get("split"), "images": images}
+    found["captions"] = scores["captions"]
+    ks = (1, 5, 10)
+    found |= {f"{way} R@{k}": scores[way][f"r{k}"] for way in ("i2t", "t2i") for k in ks}
+    return {**found, "rsum": scores["rsum"]}
 
 
 def plans_rows(dataset: Dataset) -> tuple[list[str], list[list[Any]]]:

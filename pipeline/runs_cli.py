@@ -19,14 +19,21 @@ runs_app = typer.Typer(
 def runs_list(context: typer.Context, as_json: AsJson = False) -> None:
     """All that was evaluated: retrieval and same-object accuracy, in percent.
 
+    A note says what cannot be held against the others: scored on another query set, in an older
+    format, or no longer in tonics.toml.
+
     Example: tonics -C my-dataset runs list
     """
+    from ..artifact import read_json
     from .evaluating.evaluations import evaluations
-    from .results import RESULTS_LEGEND, results_rows
+    from .evaluating.standing import notes_of
+    from .results import results_legend, results_rows
 
     dataset = open_dataset(context)
-    found = list(evaluations(dataset).values())
-    print_rows(*results_rows(dataset, found), as_json, RESULTS_LEGEND)
+    known = evaluations(dataset)
+    reports = {name: read_json(one.report) for name, one in known.items()}
+    columns, rows = results_rows(reports, notes_of(dataset, known.values(), reports))
+    print_rows(columns, rows, as_json, results_legend(columns))
 
 
 @runs_app.command("compare")
@@ -46,10 +53,10 @@ def runs_compare(
     Example: tonics -C my-dataset runs compare 'random-*' 'mixed-*'
     """
     from .evaluating.comparing import (
-        LEGEND,
         compare_groups,
         find_group,
         format_comparison,
+        legend,
         require_current,
     )
     from .evaluating.evaluations import evaluations
@@ -64,4 +71,4 @@ def runs_compare(
     if as_json:
         typer.echo(format_json([one.json() for one in found]))
     else:
-        typer.echo("\n\n".join([*map(format_comparison, found), LEGEND]))
+        typer.echo("\n\n".join([*map(format_comparison, found), legend(found)]))

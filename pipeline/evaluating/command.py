@@ -4,194 +4,198 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...errors import InputError
+from ...errors import InputError, StaleInput
 from ..build import bring_up, require_inputs
 from ..dataset import Dataset
 from ..graph import choose, stages_of
-from ..results import results_table
-from ..stage import Stage
-from ..tables import format_json, format_table
-from .swap_files import column_names
+from ..stage import Stage, manifest_file
+from ..tables import format_json
+from .answers import answers_text
+from .swap_files import column_names, read_swaps
+from .wanted import Wanted
 
 if TYPE_CHECKING:
+    from ..stages.evaluate import EvalStage
+    from ..stages.train import TrainStage
     from .embedders import Embedder
+    from .questions import Swaps
 
-_SWAPS = ("rows", "captions", "altered", "accuracy", "chance", "beaten", "margin")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What is to be scored, and on what.
-
-    Attributes:
-        names: runs; none: all. clip: a CLIP model instead. embeddings: files of vectors instead.
-        split: of the query set for those two. name: what to call the vectors.
-        image_ids, pair_keys: files that name the vectors' rows.
-        swaps: files of altered captions. columns: ``caption=title``. eccv: COCO's caption file.
-    """
-
-    names: Sequence[str] = ()
-    clip: str = ""
-    embeddings: tuple[Path, Path] | None = None
-    split: str = "test"
-    name: str = "vectors"
-    image_ids: Path | None = None
-    pair_keys: Path | None = None
-    swaps: Sequence[Path] = ()
-    columns: Sequence[str] = field(default=())
-    eccv: Path | None = None
-
-    @property
-    def other(self) -> bool:
-        """Whether it is not runs that are scored."""
-        return bool(self.clip or self.embeddings)
-
-    def check(self) -> None:
-        """Refuse what does not go together.
-
-        Raises:
-            InputError: two models at once, or questions to vectors.
-        """
-        if self.clip and self.embeddings:
-            raise InputError("eval", "--clip and --embeddings", expected="one of them")
-        if self.other and self.names:
-            found = f"runs {', '.join(self.names)} beside --clip or --embeddings"
-            raise InputError("eval", found, expected="runs, or another model")
-        if self.embeddings and (self.swaps or self.eccv):
-            found = "--swaps and --eccv ask a model, and vectors are none"
-            raise InputError("eval", found, expected="a run, or --clip")
-        if (self.image_ids or self.pair_keys) and not self.embeddings:
-            raise InputError("eval", "--image-ids, --pair-keys without --embeddings")
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 def run_eval(dataset: Dataset, wanted: Wanted, *, as_json: bool, quiet: bool) -> None:
-    """Score, and print what came out; questions beyond the stage come after its own lines."""
+    """Score, and print what came out; questions beyond the stage come after its own lines.
+
+    Files of altered captions are read before any model; one that cannot be used does not keep the
+    others from being asked.
+
+    Raises:
+        InputError: of such a file, once the others are done.
+    """
     asks = bool(wanted.other or wanted.swaps or wanted.eccv)
+    wanted.check_runs(dataset)
     columns = column_names(wanted.columns)
+    files, problems = _each(wanted.swaps, lambda file: read_swaps(file, columns))
+    stages, chosen, own = _choose(dataset, wanted)
+    swaps, more = _each(files, lambda file: _find(dataset, file))
+    problems += more
+    if problems and not swaps:
+        _raise(problems)
     with contextlib.redirect_stdout(sys.stderr) if as_json and asks else contextlib.nullcontext():
-        stages = _bring_up(dataset, wanted, as_json=as_json and not asks, quiet=quiet)
+        _bring_up(stages, chosen, own, as_json=as_json and not asks, quiet=quiet)
     if not asks:
         return
-    scored: list[dict[str, Any]] = []
-    models: list[Embedder] = []
-    if wanted.embeddings:
-        scored.append(_vectors(dataset, wanted, wanted.embeddings))
-    elif wanted.clip:
-        model, report = _clip(dataset, wanted)
-        models, scored = [model], [report]
-    else:
-        models = _runs(stages)
-    answers = [_ask(dataset, model, wanted, columns) for model in models]
+    models, scored = _models(dataset, wanted, chosen)
+    answers, more = _ask(dataset, models, swaps, wanted)
     if as_json:
-        print(format_json(scored + [a for asked in answers for a in asked]))
-    else:
-        _print(dataset, scored, [a for asked in answers for a in asked])
+        print(format_json(scored + answers))
+    elif scored or answers:
+        print("\n" + answers_text(dataset, scored, answers))
+    _raise(problems + more)
 
 
-def evaluate_vectors_alone(files: tuple[Path, Path], owners: Path) -> None:
-    """Score vectors without a dataset, and print the report as JSON."""
+def evaluate_vectors_alone(wanted: Wanted, *, as_json: bool) -> None:
+    """Score vectors without a dataset, and print what came out."""
+    from ..results import reports_table
     from .outsiders import score_owned
 
-    print(format_json(score_owned(files, owners)))
+    assert wanted.embeddings
+    assert wanted.owners
+    name = wanted.name or "vectors"
+    report = {"name": name, **score_owned(wanted.embeddings, wanted.owners)}
+    print(format_json([report]) if as_json else reports_table({name: report}))
 
 
-def _bring_up(dataset: Dataset, wanted: Wanted, *, as_json: bool, quiet: bool) -> list[Stage]:
-    """Bring the stages up to date that are read; the runs' own, or just the query sets."""
+def _each(ones: Iterable[A], what: Callable[[A], B]) -> tuple[list[B], list[InputError]]:
+    """Do something to each that it can be done to; return what came out, and the errors."""
+    done, problems = [], []
+    for one in ones:
+        try:
+            done.append(what(one))
+        except InputError as error:
+            problems.append(error)
+    return done, problems
+
+
+def _raise(problems: Sequence[InputError]) -> None:
+    """Raise the last of errors, after a line for each of the others."""
+    for problem in problems[:-1]:
+        print(f"tonics: {problem}", file=sys.stderr)
+    if problems:
+        raise problems[-1]
+
+
+def _choose(dataset: Dataset, wanted: Wanted) -> tuple[dict[str, Stage], list[Stage], list[str]]:
+    """All stages; those that are asked for, the runs' or the query sets'; what else is made first.
+
+    Raises:
+        StaleInput: they read what is out of date, or a run that is not trained.
+    """
     if wanted.other:
         from .outsiders import query_stages
 
-        own, chosen = [], query_stages(dataset, wanted.split)
+        own, chosen = [], query_stages(dataset, wanted.split or "test")
         stages = {**stages_of(dataset), **{stage.key: stage for stage in chosen}}
     else:
         stages = stages_of(dataset)
         chosen = choose(stages, [f"eval/{name}" for name in wanted.names] or ["eval"])
+        for run in _runs(chosen):
+            _require_trained(run.train)
         read = {key for stage in chosen for key in stage.inputs}
         own = [key for key in stages if key in read and not key.startswith("train/")]
     require_inputs(stages, chosen, own)
-    bring_up(
-        choose(stages, [*own, *(stage.key for stage in chosen)]),
-        rebuild=[],
-        asked=[stage.key for stage in chosen],
-        workers=1,
-        as_json=as_json,
-        quiet=quiet,
-    )
-    return chosen
+    return stages, chosen, own
 
 
-def _runs(stages: Sequence[Stage]) -> list[Embedder]:
+def _require_trained(train: TrainStage) -> None:
+    from ...train.checkpoint import list_checkpoints
+
+    if manifest_file(train.dataset, train.key).exists():
+        return
+    found, does = "is not trained yet", "trains it first"
+    if saved := list_checkpoints(train.folder / "checkpoints"):
+        step = int(saved[-1].name.removeprefix("step-"))
+        found, does = f"stopped after step {step:,}, or is still training", "goes on with it"
+    where = f"eval/{train.name}"
+    raise StaleInput(where, f"run {train.name!r} {found}", do=f"'tonics run {where}' {does}")
+
+
+def _bring_up(
+    stages: dict[str, Stage], chosen: list[Stage], own: list[str], *, as_json: bool, quiet: bool
+) -> None:
+    asked = [stage.key for stage in chosen]
+    needed = choose(stages, [*own, *asked])
+    bring_up(needed, rebuild=[], asked=asked, workers=1, as_json=as_json, quiet=quiet)
+
+
+def _find(dataset: Dataset, file: Any) -> Swaps:
+    from .questions import Swaps
+
+    swaps = Swaps.of(dataset, file)
+    if not swaps.known:
+        found = "none of its true captions is a caption that the dataset has of that image"
+        print(f"tonics: {file.path}: {found}; are these the same images?", file=sys.stderr)
+    return swaps
+
+
+def _runs(stages: Sequence[Stage]) -> list[EvalStage]:
     from ..stages.evaluate import EvalStage
-    from .embedders import RunEmbedder
 
-    return [RunEmbedder(stage) for stage in stages if isinstance(stage, EvalStage)]
+    return [stage for stage in stages if isinstance(stage, EvalStage)]
 
 
-def _clip(dataset: Dataset, wanted: Wanted) -> tuple[Embedder, dict[str, Any]]:
+def _models(
+    dataset: Dataset, wanted: Wanted, chosen: Sequence[Stage]
+) -> tuple[list[Embedder], list[dict[str, Any]]]:
+    """What can be asked further questions, and the reports of what is not ours."""
+    if wanted.embeddings:
+        return [], [_vectors(dataset, wanted)]
+    if not wanted.clip:
+        from .embedders import RunEmbedder
+
+        return [RunEmbedder(stage) for stage in _runs(chosen)], []
     from .embedders import ClipEmbedder
     from .outsiders import evaluate_clip
 
-    model = ClipEmbedder(dataset, wanted.clip, wanted.split)
-    report = evaluate_clip(model)
-    return model, {"name": model.evaluation.name, **report}
+    model = ClipEmbedder(dataset, wanted.clip, wanted.split or "test")
+    return [model], [{"name": model.evaluation.name, **evaluate_clip(model)}]
 
 
-def _vectors(dataset: Dataset, wanted: Wanted, files: tuple[Path, Path]) -> dict[str, Any]:
+def _vectors(dataset: Dataset, wanted: Wanted) -> dict[str, Any]:
     from .outsiders import evaluate_vectors
 
-    named = (wanted.image_ids, wanted.pair_keys)
-    one, report = evaluate_vectors(dataset, wanted.split, files, wanted.name, *named)
+    assert wanted.embeddings
+    one, report = evaluate_vectors(
+        dataset,
+        wanted.split or "test",
+        wanted.embeddings,
+        wanted.name or "vectors",
+        wanted.image_ids,
+        wanted.pair_keys,
+    )
     return {"name": one.name, **report}
 
 
 def _ask(
-    dataset: Dataset, model: Embedder, wanted: Wanted, columns: dict[str, str]
-) -> list[dict[str, Any]]:
+    dataset: Dataset, models: Sequence[Embedder], swaps: Sequence[Swaps], wanted: Wanted
+) -> tuple[list[dict[str, Any]], list[InputError]]:
+    """Reports of further questions, and what could not be asked."""
+    if not models or not (swaps or wanted.eccv):
+        return [], []
     from .questions import ask_eccv, ask_swaps
 
-    found = [ask_swaps(dataset, model, file, columns) for file in wanted.swaps]
-    found += [ask_eccv(dataset, model, wanted.eccv)] if wanted.eccv else []
-    return [{"name": model.evaluation.name, **report} for report in found]
-
-
-def _print(
-    dataset: Dataset, scored: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]
-) -> None:
-    """Print tables: all that is evaluated when something new is, and the answers by kind."""
-    parts = []
-    for report in scored:
-        parts += [f"{report['name']}: {note}" for note in _notes(report)]
-        parts.append(results_table(dataset, list(dataset.config.runs)))
-    if swaps := [a for a in answers if a["format"] == "tonics-swaps"]:
-        rows = [[a["name"], a["file"], *(a[column] for column in _SWAPS)] for a in swaps]
-        parts.append(format_table(["model", "file", *_SWAPS], rows))
-        parts += [f"{a['name']}: {note}" for a in swaps for note in _swap_notes(a)]
-    for answer in (a for a in answers if a["format"] == "tonics-eccv"):
-        rows = [[k, v["i2t"], v["t2i"]] for k, v in answer.items() if isinstance(v, dict)]
-        parts.append(format_table([answer["name"], "i2t", "t2i"], rows))
-    print("\n" + "\n\n".join(parts))
-
-
-def _notes(report: dict[str, Any]) -> list[str]:
-    """What was left out of the scores of a model that reads images and captions itself."""
-    rejected = report.get("rejected_images", {})
-    found = [f"{n:,} images rejected ({reason})" for reason, n in rejected.items()]
-    if report.get("captions_left_out"):
-        found.append(f"{report['captions_left_out']:,} captions left out with them")
-    if report.get("truncated_captions"):
-        found.append(f"{report['truncated_captions']:,} captions were cut off")
-    return ["; ".join(found)] if found else []
-
-
-def _swap_notes(answer: dict[str, Any]) -> list[str]:
-    counts = {
-        "without an altered caption": "not_altered",
-        "of images that are not in the dataset": "not_in_dataset",
-        "of images that cannot be embedded": "not_usable",
-    }
-    found = [f"{answer[key]:,} rows {what}" for what, key in counts.items() if answer[key]]
-    return ["; ".join(found)] if found else []
+    found: list[dict[str, Any]] = []
+    problems: list[InputError] = []
+    for model in models:
+        asked, more = _each(swaps, partial(ask_swaps, model))
+        richer, missing = _each(
+            [wanted.eccv] if wanted.eccv else [], partial(ask_eccv, dataset, model)
+        )
+        problems += more + missing
+        found += [{"name": model.evaluation.name, **report} for report in asked + richer]
+    return found, problems

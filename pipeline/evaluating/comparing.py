@@ -5,6 +5,8 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
@@ -13,12 +15,20 @@ from ..tables import format_table
 from .evaluations import Evaluation, outdated
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from ...train.evaluation.bootstrap import Difference
 
-LEGEND = """In percent, rsum of 600. i2t: captions of an image; t2i: the image of a caption; same
-object: the right one of candidates that all show, or name, the caption's main object; random: of as
-many, whatever they show. Interval: 95 % of the differences when test images are drawn anew, with
-all their captions; better: in what share of the draws the second model is."""
+_LEGEND = "In percent, rsum of 600. i2t: captions of an image; t2i: the image of a caption"
+_CHOICES_LEGEND = (
+    "; same object: the right one of candidates that all show, or name, the caption's main object; "
+    "any: of as many, whatever they show"
+)
+_DRAWS_LEGEND = (
+    ". Interval: 95 % of the differences when test images are drawn anew, with all their captions; "
+    "better: in what share of the draws the second model is; those in which both are alike count "
+    "half."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +45,7 @@ class Comparison:
 
     Attributes:
         redrawn: runs chose among other same-object candidates, so choices are not compared.
+        identical: every query went the same way with both.
     """
 
     base: str
@@ -42,14 +53,18 @@ class Comparison:
     runs: tuple[tuple[str, ...], tuple[str, ...]]
     left_out: tuple[str, ...]
     redrawn: bool
+    identical: bool
     differences: Sequence[Difference]
 
     def json(self) -> dict[str, Any]:
         """For programs."""
         runs = dict(zip(("base_runs", "other_runs"), map(list, self.runs), strict=True))
         head = {"base": self.base, "other": self.other, **runs, "left_out": list(self.left_out)}
-        asked = {"redrawn": self.redrawn}
-        return {**head, **asked, "differences": [asdict(one) for one in self.differences]}
+        asked = {"redrawn": self.redrawn, "identical": self.identical}
+        rows = [asdict(one) for one in self.differences]
+        for row in rows:
+            row |= {"metric": _called(row["metric"]), "better": row.pop("above")}
+        return {**head, **asked, "differences": rows}
 
 
 def find_group(pattern: str, known: Mapping[str, Evaluation]) -> Group:
@@ -105,6 +120,7 @@ def compare_groups(base: Group, other: Group, *, draws: int, seed: int) -> Compa
         runs=(names[0], names[1]),
         left_out=left_out,
         redrawn=redrawn,
+        identical=_identical(*tables),
         differences=differences,
     )
 
@@ -113,6 +129,12 @@ def _sets(one: Evaluation) -> str | None:
     """The hash of the same-object sets that a model had; None without choices."""
     choices = one.read_report().get("same_object")
     return choices.get("sets", "unknown") if choices else None
+
+
+def _identical(base: Sequence[pa.Table], other: Sequence[pa.Table]) -> bool:
+    """Whether every query went the same way, in each pair of runs, or in all of them."""
+    pairs = zip(base, other, strict=True) if len(base) == len(other) else product(base, other)
+    return all(one.equals(another) for one, another in pairs)
 
 
 def _paired(base: Group, other: Group) -> tuple[list[list[Evaluation]], tuple[str, ...]]:
@@ -139,16 +161,40 @@ def format_comparison(found: Comparison) -> str:
             "left out, same-object choices: their candidates were drawn anew between the "
             "evaluations; run 'tonics eval' for all of them again"
         )
+    if found.identical:
+        lines.append("their results are the same on every query")
     several = max(len(one.runs) for one in found.differences) > 1
     columns = ["metric", found.base, found.other, "difference", "95 % interval", "better"]
     rows = []
     for one in found.differences:
         interval = f"{one.low:+.2f} to {one.high:+.2f}"
-        row = [one.metric, _two(one.base), _two(one.other), f"{one.difference:+.2f}", interval]
+        row = [
+            _called(one.metric),
+            _two(one.base),
+            _two(one.other),
+            f"{one.difference:+.2f}",
+            interval,
+        ]
         runs = [" ".join(f"{gap:+.1f}" for gap in one.runs)] if several else []
         rows.append([*row, f"{one.above:.1%}", *runs])
     table = format_table([*columns, *(["each pair of runs"] if several else [])], rows)
     return "\n".join([*lines, "", table])
+
+
+def legend(found: Sequence[Comparison]) -> str:
+    """What is in tables of comparisons."""
+    metrics = [one.metric for comparison in found for one in comparison.differences]
+    choices = any(metric.startswith("same object") for metric in metrics)
+    return fill(_LEGEND + (_CHOICES_LEGEND if choices else "") + _DRAWS_LEGEND, 100)
+
+
+def _called(metric: str) -> str:
+    """What a metric is called beside runs that may be called random themselves.
+
+    >>> _called("random t2i")
+    'any t2i'
+    """
+    return metric.replace("random ", "any ")
 
 
 def _two(value: float) -> str:

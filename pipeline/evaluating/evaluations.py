@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ...train.evaluation import Scores
 
 EVAL_FORMAT = "tonics-eval"
+_ENDS = {"report": ".json", "results": ".parquet"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,28 +27,41 @@ class Evaluation:
 
     Attributes:
         report: the scores, a JSON file. results: a row a caption, a parquet file.
+        again: how it is scored again, for messages.
     """
 
     name: str
     report: Path
     results: Path
+    again: str
 
     @classmethod
     def of_run(cls, dataset: Dataset, name: str) -> Evaluation:
         """Name the files of a run."""
         folder = dataset.run(name)
-        return cls(name=name, report=folder / "eval.json", results=folder / "eval.parquet")
+        again = f"run 'tonics eval {name}' again"
+        if name not in dataset.config.runs:
+            again = "it cannot be scored again, for tonics.toml does not name it any more"
+        files = {"report": folder / "eval.json", "results": folder / "eval.parquet"}
+        return cls(name=name, again=again, **files)
 
     @classmethod
     def of_other(cls, dataset: Dataset, name: str) -> Evaluation:
         """Name the files of a model that is not ours."""
-        folder = dataset.evaluation
-        return cls(name=name, report=folder / f"{name}.json", results=folder / f"{name}.parquet")
+        option = "--clip" if name.startswith("clip-") else "--embeddings"
+        again = f"score it again with 'tonics eval {option}'"
+        files = {k: dataset.evaluation / f"{name}{end}" for k, end in _ENDS.items()}
+        return cls(name=name, again=again, **files)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is a run of ours."""
+        return self.report.name == "eval.json"
 
     def extra(self, what: str) -> Path:
         """Where the answers to a further question lie."""
-        ours = self.report.name == "eval.json"
-        return self.report.with_name(f"{what}.json" if ours else f"{self.name}.{what}.json")
+        name = what if self.is_run else f"{self.name}.{what}"
+        return self.report.with_name(f"{name}.json")
 
     def read_results(self) -> pa.Table:
         """How every query went.
@@ -58,8 +72,8 @@ class Evaluation:
         from ...train.evaluation.scoring import RESULTS_SCHEMA
 
         if not self.results.exists():
-            do = f"run 'tonics eval {self.name}' again"
-            raise InputError(self.report, "has no results of single queries beside it", do=do)
+            found = "has no results of single queries beside it"
+            raise InputError(self.report, found, do=self.again)
         return read_table(self.results, RESULTS_SCHEMA)
 
     def read_report(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...artifact import hash_file
-from ...errors import InputError
+from ...errors import InputError, first_ten
 from ...train.evaluation.queries import Queries, aligned, image_rows
 from ...train.evaluation.scoring import Scores, score
 from ..dataset import Dataset
@@ -18,6 +18,8 @@ from ..stage import Stage, by_reason, manifest_file, write_rejects
 from ..stages.queries import QueriesStage, SameObjectStage
 from .embedders import ClipEmbedder, usable_queries
 from .evaluations import Evaluation, other_name
+
+_MAGIC = b"\x93NUMPY"
 
 
 def query_stages(dataset: Dataset, split: str) -> list[Stage]:
@@ -69,9 +71,12 @@ def evaluate_vectors(
     """
     queries = QueriesStage(dataset, split).read()
     wanted = (image_rows(queries)["image_id"].to_pylist(), queries["pair_key"].to_pylist())
+    loaded = load_both(files)
     vectors = [
-        aligned(str(file), load_vectors(file), ids, _lines(names) if names else None)
-        for file, ids, names in zip(files, wanted, (image_ids, pair_keys), strict=True)
+        aligned(str(file), rows, ids, _ids(names, ids) if names else None)
+        for file, rows, ids, names in zip(
+            files, loaded, wanted, (image_ids, pair_keys), strict=True
+        )
     ]
     evaluation = Evaluation.of_other(dataset, other_name("vectors", name))
     scores = _score(dataset, split, queries, *vectors)
@@ -85,37 +90,93 @@ def score_owned(files: tuple[Path, Path], owners: Path) -> dict[str, Any]:
     Args:
         owners: a ``.npy`` file with the row of each caption's image.
     """
-    images, captions = (load_vectors(file) for file in files)
+    images, captions = load_both(files)
     owner = _load(owners)
     if owner.ndim != 1 or owner.dtype.kind not in "iu" or len(owner) != len(captions):
         found = f"{owner.dtype} of shape {owner.shape}"
         raise InputError(owners, found, expected=f"{len(captions):,} whole numbers, one a caption")
+    if len(owner) and not 0 <= owner.min() <= owner.max() < len(images):
+        found = f"rows {owner.min():,} to {owner.max():,}"
+        raise InputError(owners, found, expected=f"rows 0 to {len(images) - 1:,} of {files[0]}")
     numbers = np.arange(len(images))
     queries = Queries(pairs=np.arange(len(owner)), images=numbers, owner=owner.astype(np.int64))
     return score(queries, images, captions).report
 
 
+def load_both(files: tuple[Path, Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Read the vectors of images and of captions.
+
+    Raises:
+        InputError: one cannot be used, or they are not of the same size.
+    """
+    images, captions = (load_vectors(file) for file in files)
+    if images.shape[1] != captions.shape[1]:
+        found = f"of shape {images.shape}, and {files[1]} of shape {captions.shape}"
+        raise InputError(files[0], found, expected="as many numbers a row in both")
+    return images, captions
+
+
 def load_vectors(path: Path) -> np.ndarray:
-    """Read a matrix of floats.
+    """Read a matrix of floats, none of whose rows is nothing but zeros.
 
     Raises:
         InputError: it is something else.
     """
     vectors = _load(path)
-    if vectors.ndim != 2 or vectors.dtype.kind != "f":
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or not vectors.size:
         found = f"{vectors.dtype} of shape {vectors.shape}"
         raise InputError(path, found, expected="floats of shape (rows, numbers)")
-    return np.asarray(vectors, np.float32)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 is infinity, and refused
+        vectors = np.asarray(vectors, np.float32)
+    problems = {
+        "hold NaN or infinity": ~np.isfinite(vectors).all(axis=1),
+        "are all zeros": ~vectors.any(axis=1),
+    }
+    for what, bad in problems.items():
+        if rows := np.flatnonzero(bad).tolist():
+            found = f"{len(rows):,} of {len(vectors):,} rows {what}, the first is row {rows[0]}"
+            raise InputError(path, found, expected="a vector in each, rows counted from 0")
+    return vectors
 
 
 def _load(path: Path) -> np.ndarray:
+    expected = "a .npy file of numbers, as numpy.save writes it"
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(path, f"cannot be read ({error})", expected="a .npy file") from error
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise InputError(path, "is no .npy file", expected=expected)
+            file.seek(0)
+            return np.asarray(np.load(file, allow_pickle=False))
+    except OSError as error:
+        found = f"cannot be read ({error.strerror or error})"
+        raise InputError(path, found, expected=expected) from error
+    except (ValueError, EOFError) as error:  # cut short, or objects of Python
+        raise InputError(path, "is damaged, or holds no numbers", expected=expected) from error
 
 
-def _lines(path: Path) -> Sequence[str]:
+def _ids(path: Path, wanted: Sequence[str]) -> list[str]:
+    """Read what the rows of a file of vectors are of; ids that nobody asks for may be among them.
+
+    Raises:
+        InputError: an id comes twice, or one that is asked for is missing.
+    """
+    found = _lines(path)
+    line: dict[str, int] = {}
+    for number, name in enumerate(found, 1):
+        if name in line:
+            twice = len(found) - len(set(found))
+            first = f"{name!r} in lines {line[name]:,} and {number:,}"
+            raise InputError(path, f"{twice:,} lines repeat an id, first {first}")
+        line[name] = number
+    if missing := [name for name in wanted if name not in line]:
+        problem = f"no line for {len(missing):,} of {len(wanted):,} ids: {first_ten(missing)}"
+        if strange := sorted(set(found) - set(wanted), key=line.__getitem__):
+            problem += f"; line {line[strange[0]]:,} is unknown: {strange[0]!r}"
+        raise InputError(path, problem, expected="the ids of the query set, one a line")
+    return found
+
+
+def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ...artifact import hash_file, write_json
 from ...errors import InputError
@@ -15,15 +17,50 @@ from ...train.evaluation.eccv import eccv_scores
 from ...train.evaluation.queries import image_rows
 from ...train.evaluation.swaps import Swapped, swapped
 from ..dataset import Dataset
+from ..plans.eligible import fold
 from ..sources.coco import load_coco
 from ..stages.queries import QueriesStage
 from .embedders import Embedder, usable_queries
-from .swap_files import Swap, find_images, read_swaps
+from .named_images import find_images, of_coco
+from .swap_files import Swap, SwapFile
 
 
-def ask_swaps(
-    dataset: Dataset, embedder: Embedder, file: Path, columns: Mapping[str, str]
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Swaps:
+    """A file of altered captions whose images were looked for.
+
+    Attributes:
+        image: (n,) number of each row's image, -1: not in the dataset.
+        known: how many true captions are captions that the dataset has of their image.
+    """
+
+    file: SwapFile
+    image: np.ndarray
+    known: int
+
+    @classmethod
+    def of(cls, dataset: Dataset, file: SwapFile) -> Swaps:
+        """Look for the images of a file.
+
+        Raises:
+            InputError: none is in the dataset.
+        """
+        images, names = dataset.images(), [swap.image for swap in file.swaps]
+        image = find_images(names, images, coco_ids=of_coco(dataset))
+        if not (image >= 0).any():
+            found = f"none of the images of its {len(file.swaps):,} rows is in the dataset"
+            example = f"images are named by id, path or file, and here {file.swaps[0].image!r}"
+            raise InputError(file.path, found, do=example)
+        said = dataset.pairs().select(["image", "caption"])
+        said = said.filter(pc.is_in(said["image"], value_set=pa.array(np.unique(image))))
+        rows = zip(said["image"].to_pylist(), said["caption"].to_pylist(), strict=True)
+        captions = {(number, fold(caption)) for number, caption in rows}
+        asked = zip(image.tolist(), file.swaps, strict=True)
+        known = sum((number, fold(swap.caption)) in captions for number, swap in asked)
+        return cls(file=file, image=image, known=known)
+
+
+def ask_swaps(embedder: Embedder, swaps: Swaps) -> dict[str, Any]:
     """Score true captions against altered ones; write and return the report.
 
     Rows of images that the dataset lacks, or that cannot be embedded, are counted.
@@ -31,27 +68,26 @@ def ask_swaps(
     Raises:
         InputError: no row is left.
     """
-    rows = read_swaps(file, columns)
-    swaps = [row for row in rows if row.image and row.caption and row.negatives]
-    number = find_images(swaps, dataset.images())
-    known = np.flatnonzero(number >= 0)
-    kept = known[embedder.usable(number[known])] if len(known) else known
+    file, rows = swaps.file, swaps.file.swaps
+    known = np.flatnonzero(swaps.image >= 0)
+    kept = known[embedder.usable(swaps.image[known])]
     if not len(kept):
-        found = (
-            f"of its {len(rows):,} rows none has an altered caption, and an image of the dataset"
-        )
-        do = "images are named by their id, their path or their file"
-        raise InputError(file, found, do=do)
-    result = _score_swaps(embedder, [swaps[k] for k in kept.tolist()], number[kept])
-    counts = {
-        "rows": len(rows),
-        "not_altered": len(rows) - len(swaps),
-        "not_in_dataset": len(swaps) - len(known),
+        found = f"no image of its {len(rows):,} rows can be embedded"
+        raise InputError(file.path, found, do="see 'tonics show rejected'")
+    result = _score_swaps(embedder, [rows[k] for k in kept.tolist()], swaps.image[kept])
+    path = file.path
+    report = {
+        **{"format": "tonics-swaps", "version": 1, "file": path.name, "xxh3": hash_file(path)},
+        "rows": file.rows,
+        "malformed": file.malformed,
+        "not_altered": file.rows - file.malformed - len(rows),
+        "not_in_dataset": len(rows) - len(known),
         "not_usable": len(known) - len(kept),
+        "same_as_true": file.unaltered,
+        "captions_of_dataset": swaps.known,
+        **result.report(),
     }
-    head = {"format": "tonics-swaps", "version": 1, "file": file.name, "xxh3": hash_file(file)}
-    report = {**head, **counts, **result.report()}
-    write_json(embedder.evaluation.extra(f"swaps-{file.stem}"), report)
+    write_json(embedder.evaluation.extra(f"swaps-{path.stem}"), report)
     return report
 
 

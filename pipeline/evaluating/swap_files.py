@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import ast
 import csv
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
 from ...errors import InputError
+from ..plans.eligible import fold
 
-# What the field calls them; a name given with --column comes first.
+# What the field calls them; a name given with --column stands instead.
 COLUMNS = {
     "image": ("image", "image_id", "filepath", "path"),
     "caption": ("caption", "title", "true_caption"),
     "negative": ("negative", "negatives", "neg_caption", "false_caption"),
 }
-_COCO = re.compile(r"COCO_\w+_0*(\d+)$")
+_PLURALS = {f"{what}s": what for what in COLUMNS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,18 +29,36 @@ class Swap:
     negatives: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapFile:
+    """A file that was read.
+
+    Attributes:
+        swaps: its rows that have an image, a caption and an altered one.
+        rows: how many it has. malformed: of these, with more or fewer fields than the header.
+        unaltered: altered captions that say the same as the true one, and were left out.
+    """
+
+    path: Path
+    swaps: Sequence[Swap]
+    rows: int
+    malformed: int
+    unaltered: int
+
+
 def column_names(pairs: Sequence[str]) -> dict[str, str]:
     """Read what columns are called.
 
     Raises:
         InputError: it is not ``caption=title`` or so.
 
-    >>> column_names(["caption=title"])
-    {'caption': 'title'}
+    >>> column_names(["caption=title", "negatives=false"])
+    {'caption': 'title', 'negative': 'false'}
     """
     found = {}
     for pair in pairs:
         what, equals, name = pair.partition("=")
+        what = _PLURALS.get(what, what)
         if what not in COLUMNS or not equals or not name:
             expected = f"KEY=NAME with a key of {', '.join(COLUMNS)}"
             raise InputError("--column", repr(pair), expected=expected)
@@ -51,7 +66,7 @@ def column_names(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def read_swaps(path: Path, columns: Mapping[str, str]) -> list[Swap]:
+def read_swaps(path: Path, columns: Mapping[str, str]) -> SwapFile:
     """Read a file with a header line; a row may have no altered caption.
 
     Args:
@@ -59,16 +74,21 @@ def read_swaps(path: Path, columns: Mapping[str, str]) -> list[Swap]:
             negative is a text or a list of texts, in Python's or JSON's spelling.
 
     Raises:
-        InputError: no such file, or a column is missing.
+        InputError: no such file, a column is missing, or no row has an altered caption.
     """
     delimiter = "," if path.suffix.lower() == ".csv" else "\t"
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter=delimiter)
             names = _names(path, reader.fieldnames or (), columns)
-            return list(_swaps(reader, names))
+            found = _read(path, reader, names)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(path, f"cannot be read ({error})", expected="a csv or tsv file") from error
+    if not found.swaps:
+        said = f"of its {found.rows:,} rows none has an image, a caption and an altered caption"
+        counts = f"{found.malformed:,} have more or fewer fields than the header"
+        raise InputError(path, f"{said}; {counts}" if found.malformed else said)
+    return found
 
 
 def _names(path: Path, there: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -87,10 +107,22 @@ def _names(path: Path, there: Sequence[str], columns: Mapping[str, str]) -> dict
     return found
 
 
-def _swaps(rows: Iterator[dict[str, str]], names: Mapping[str, str]) -> Iterator[Swap]:
+def _read(
+    path: Path, rows: Iterable[Mapping[str | None, str | None]], names: Mapping[str, str]
+) -> SwapFile:
+    swaps, total, malformed, unaltered = [], 0, 0, 0
     for row in rows:
-        image, caption, negative = ((row.get(name) or "").strip() for name in names.values())
-        yield Swap(image=image, caption=caption, negatives=tuple(_texts(negative)))
+        total += 1
+        if None in row or None in row.values():  # as csv says that there are too many, or too few
+            malformed += 1
+            continue
+        image, caption, negative = ((row[name] or "").strip() for name in names.values())
+        altered = _texts(negative)
+        kept = tuple(text for text in altered if fold(text) != fold(caption))
+        unaltered += len(altered) - len(kept)
+        if image and caption and kept:
+            swaps.append(Swap(image=image, caption=caption, negatives=kept))
+    return SwapFile(path=path, swaps=swaps, rows=total, malformed=malformed, unaltered=unaltered)
 
 
 def _texts(cell: str) -> list[str]:
@@ -106,27 +138,3 @@ def _texts(cell: str) -> list[str]:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             pass  # brackets that are no list: what literal_eval says of them is manifold
     return [cell] if cell else []
-
-
-def find_images(swaps: Sequence[Swap], images: pa.Table) -> np.ndarray:
-    """Find the images that a file names, as their id, their path or their file: (n,), -1 for none.
-
-    COCO's files (``COCO_val2014_000000184613.jpg``) are found by their number, too.
-    """
-    numbers = dict(zip(images["image_id"].to_pylist(), images["image"].to_pylist(), strict=True))
-    paths: dict[str, int] = {}
-    for path, number in zip(images["path"].to_pylist(), numbers.values(), strict=True):
-        if path:
-            paths.setdefault(path, number)
-            paths.setdefault(Path(path).name, number)
-    return np.array([_find(swap.image, numbers, paths) for swap in swaps], np.int64)
-
-
-def _find(name: str, numbers: Mapping[str, int], paths: Mapping[str, int]) -> int:
-    last, stem = Path(name).name, Path(name).stem
-    coco = _COCO.match(stem)
-    for spelled in (name, last, stem, coco.group(1) if coco else ""):
-        for known in (numbers, paths):
-            if spelled and spelled in known:
-                return known[spelled]
-    return -1

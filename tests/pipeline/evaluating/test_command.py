@@ -19,6 +19,8 @@ from tonics.pipeline.dataset import Dataset
 from tonics.pipeline.evaluating.comparing import compare_groups, find_group
 from tonics.pipeline.evaluating.embedders import RunEmbedder
 from tonics.pipeline.evaluating.evaluations import evaluations
+from tonics.pipeline.evaluating.outsiders import load_both
+from tonics.pipeline.evaluating.standing import notes_of
 from tonics.pipeline.stages.evaluate import EvalStage
 from tonics.pipeline.stages.queries import QueriesStage
 from tonics.train.evaluation import recall
@@ -95,10 +97,12 @@ def test_anybodys_vectors(run: Run, copy: Path, tmp_path: Path) -> None:
     own = scores(copy / "runs" / "tonics" / "eval.json")
     keys = ("images", "captions", "i2t", "t2i", "rsum", "same_object")
     assert {k: report[k] for k in keys} == {k: own[k] for k in keys}
-    compared = json.loads(
-        run("-C", copy, "runs", "compare", "tonics", "vectors-mine", "--json").out
-    )
-    assert {d["difference"] for d in compared[0]["differences"]} == {0}
+    words = ("-C", copy, "runs", "compare", "tonics", "vectors-mine")
+    compared = json.loads(run(*words, "--json").out)[0]
+    assert {(d["difference"], d["better"]) for d in compared["differences"]} == {(0, 0.5)}
+    assert compared["identical"]
+    assert "any t2i" in {d["metric"] for d in compared["differences"]}
+    assert "the same on every query" in run(*words).out
 
     order = np.random.default_rng(0).permutation(len(texts))
     np.save(files[1], texts[order])
@@ -113,10 +117,39 @@ def test_anybodys_vectors(run: Run, copy: Path, tmp_path: Path) -> None:
     refused = run("-C", copy, "eval", "--embeddings", *files)
     assert (refused.code, len(refused.err.splitlines())) == (2, 1)
     assert f"{len(texts) - 1} rows, expected {len(texts)}" in refused.err
-    texts[3, 0] = np.nan
-    np.save(files[1], texts)
-    refused = run("-C", copy, "eval", "--embeddings", *files)
-    assert "1 caption vectors hold NaN or infinity, first row 3" in refused.err
+    lines = names.read_text().splitlines()
+    for change, problem in (
+        ([*lines[:-1], "odd"], f"keys.txt: no line for 1 of {len(lines)} ids: {lines[-1]!r}"),
+        ([*lines[:-1], "odd"], f"line {len(lines)} is unknown: 'odd'"),
+        ([*lines[:-1], lines[4]], f"first {lines[4]!r} in lines 5 and {len(lines)}"),
+    ):
+        names.write_text("\n".join(change))
+        refused = run("-C", copy, "eval", "--embeddings", *files, "--pair-keys", names)
+        assert problem in refused.err
+        assert refused.err.count("\n") == 1
+
+
+def test_vectors_that_cannot_be_used_are_refused_by_file(tmp_path: Path) -> None:
+    good = np.eye(4, dtype=np.float32)
+    file, other = tmp_path / "a.npy", tmp_path / "b.npy"
+
+    def refusal(vectors: np.ndarray) -> str:
+        np.save(file, vectors)
+        np.save(other, good)
+        with pytest.raises(InputError) as refused:
+            load_both((file, other))
+        return str(refused.value)
+
+    odd = good.copy()
+    odd[3, 0] = np.nan
+    assert f"{file}: 1 of 4 rows hold NaN or infinity, the first is row 3" in refusal(odd)
+    odd[1:] = 0
+    assert f"{file}: 3 of 4 rows are all zeros, the first is row 1" in refusal(odd)
+    both = f"{file}: of shape (4, 3), and {other} of shape (4, 4)"
+    assert both in refusal(good[:, :3] + 1)
+    objects = refusal(np.array([{}], object))
+    assert "is damaged, or holds no numbers" in objects
+    assert "pickle" not in objects
 
 
 def test_vectors_alone_need_no_dataset(run: Run, tmp_path: Path) -> None:
@@ -125,8 +158,14 @@ def test_vectors_alone_need_no_dataset(run: Run, tmp_path: Path) -> None:
         np.save(file, np.eye(4, dtype=np.float16))
     np.save(tmp_path / "owners.npy", np.array([0, 1, 2, 0]))
     words = ("eval", "--embeddings", *files, "--owners", tmp_path / "owners.npy")
-    found = json.loads(run("-C", tmp_path, *words).out)
+    found = json.loads(run("-C", tmp_path, *words, "--name", "mine", "--json").out)[0]
     assert (found["images"], found["captions"], found["t2i"]["r1"]) == (4, 4, 75)
+    lines = run("-C", tmp_path, *words, "--name", "mine").out.splitlines()
+    assert lines[0].split()[:3] == ["run", "images", "captions"]
+    assert lines[2].split()[:5] == ["mine", "4", "4", "100", "100"]
+    assert "same" not in lines[-1]
+    np.save(tmp_path / "owners.npy", np.array([0, 1, 2, 4]))
+    assert "expected rows 0 to 3 of" in run("-C", tmp_path, *words).err
     np.save(tmp_path / "owners.npy", np.array([0.5, 1, 2, 0]))
     assert "expected 4 whole numbers" in run("-C", tmp_path, *words).err
 
@@ -160,13 +199,30 @@ def test_captions_of_others_are_encoded_as_the_datasets_are(
     assert report["accuracy"] == pytest.approx(100 * np.mean(wins), abs=0.01)
     done = run("-C", copy, "eval", "--clip", clip_folder, "--swaps", file)
     assert "1 rows of images that are not in the dataset" in done.out
-    assert "random i2t" in done.out
+    assert "any i2t" in done.out
+    assert done.err == ""
+    strange, bad = tmp_path / "strange.csv", tmp_path / "bad.csv"
+    image = rows[0]["image_id"]
+    strange.write_text(f"image,caption,negatives\n{image},xyz zyx,xyz\n{image},b, c,d\n")
+    bad.write_text("a,b\n1,2\n")
+    done = run("-C", copy, "eval", "tonics", "--swaps", bad, "--swaps", strange, "--swaps", file)
+    assert done.code == 2  # for one of three files; the tables of the others are there
+    tables = done.out.split("\n\n")
+    assert [line.split()[:2] for line in tables[-3].splitlines()[2:]] == [
+        ["tonics", "strange.csv"],
+        ["tonics", "swaps.tsv"],
+    ]
+    assert "strange.csv: 1 rows with more or fewer fields than the header" in tables[-2]
+    assert "clip-tiny-clip" not in done.out
+    warned, refused = done.err.splitlines()
+    assert "strange.csv: none of its true captions is a caption that the dataset has" in warned
+    assert "bad.csv: no column for 'image'" in refused
 
 
 def test_scores_of_another_query_set_are_marked_and_not_compared(run: Run, copy: Path) -> None:
     dataset = Dataset.open(copy)
     folder = shutil.copytree(copy / "runs" / "tonics", copy / "runs" / "before")
-    assert "outdated" not in run("-C", copy, "runs", "list").out
+    assert "another query set" not in run("-C", copy, "runs", "list").out
     report = scores(folder / "eval.json")
     file = dataset.evaluation / "test.parquet"
     queries = pq.read_table(file)
@@ -175,10 +231,9 @@ def test_scores_of_another_query_set_are_marked_and_not_compared(run: Run, copy:
         json.dumps({**report, "queries": queries_hash(QueriesStage(dataset, "test").read())})
     )
     rows = json.loads(run("-C", copy, "runs", "list", "--json").out)
-    assert {row["run"]: row["queries"] for row in rows} == {
-        "before": "outdated",
-        "tonics": "today's",
-    }
+    notes = {row["run"]: row["note"] for row in rows}
+    assert "another query set" in notes["before"]
+    assert notes["tonics"] is None
     refused = run("-C", copy, "runs", "compare", "tonics", "before")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "compare: before: scores of another query set than today's" in refused.err
@@ -209,8 +264,12 @@ def test_choices_among_other_candidates_are_not_compared(run: Run, copy: Path) -
         (["--clip", "a", "--embeddings", "b", "c"], "--clip and --embeddings"),
         (["tonics", "--clip", "a"], "runs tonics beside --clip"),
         (["--embeddings", "a", "b", "--eccv", "{toml}"], "vectors are none"),
-        (["--pair-keys", "{toml}"], "without --embeddings"),
-        (["--embeddings", "{toml}", "{toml}"], "expected a .npy file"),
+        (["--pair-keys", "{toml}"], "--pair-keys without --embeddings"),
+        (["tonics", "--name", "b"], "a run is called as in tonics.toml"),
+        (["tonics", "--split", "val"], "runs have an eval_split (tonics: 'test')"),
+        (["--column", "negatives=a"], "--column without --swaps"),
+        (["--embeddings", "a", "b", "--name", "a/b"], "--name: 'a/b'"),
+        (["--embeddings", "{toml}", "{toml}"], "is no .npy file, expected a .npy file"),
         (["tonics", "--swaps", "{toml}"], "no column for 'image'"),
         (["tonics", "--eccv", "{toml}"], "not valid JSON"),
         (["--clip", "a", "--split", "none"], "no pair is in split 'none'"),
@@ -243,3 +302,44 @@ def test_runs_of_several_seeds_are_paired_by_what_the_star_stands_for(copy: Path
         compare_groups(groups[0], find_group("*-0", known), draws=100, seed=0)
     with pytest.raises(InputError, match="no run 'x', expected one of mixed-0"):
         find_group("x", known)
+
+
+def test_what_cannot_be_held_against_the_others_is_marked(run: Run, copy: Path) -> None:
+    folder, dataset = copy / "runs" / "tonics", Dataset.open(copy)
+    assert "note" not in run("-C", copy, "runs", "list").out
+    for name in ("vectors-part", "vectors-other"):
+        shutil.copy(folder / "eval.json", copy / "evaluation" / f"{name}.json")
+    results = pq.read_table(folder / "eval.parquet")
+    pq.write_table(results[3:], copy / "evaluation" / "vectors-part.parquet")
+    shutil.copy(folder / "eval.parquet", copy / "evaluation" / "vectors-other.parquet")
+    other = copy / "evaluation" / "vectors-other.json"
+    other.write_text(json.dumps({**scores(other), "queries": "0" * 32}))
+    shutil.copytree(folder, copy / "runs" / "gone")
+    (copy / "runs" / "gone" / "eval.parquet").unlink()
+    known = evaluations(dataset)
+    reports = {name: scores(one.report) for name, one in known.items()}
+    images = reports["tonics"]["images"]
+    assert notes_of(dataset, known.values(), reports) == {
+        "gone": "not in tonics.toml; older format",
+        "vectors-other": "another query set",
+        "vectors-part": f"{images - 1} of {images} images",
+    }
+    table = run("-C", copy, "runs", "list").out.splitlines()
+    assert table[2].endswith("not in tonics.toml; older format")
+    refused = run("-C", copy, "runs", "compare", "tonics", "gone")
+    assert "tonics.toml does not name it any more" in refused.err
+    manifest = copy / ".tonics" / "manifests" / "eval" / "tonics" / "all.json"
+    made = scores(manifest)
+    made["identity"]["queries"] = "0" * 32
+    manifest.write_text(json.dumps(made))
+    assert notes_of(dataset, [known["tonics"]], reports) == {"tonics": "another query set"}
+
+
+def test_a_run_that_is_not_trained_is_called_so(run: Run, copy: Path) -> None:
+    shutil.rmtree(copy / ".tonics" / "manifests" / "train" / "tonics")
+    stopped = run("-C", copy, "eval", "tonics")
+    assert stopped.code == 2
+    assert "run 'tonics' stopped after step" in stopped.err
+    assert "'tonics run eval/tonics' goes on with it" in stopped.err
+    shutil.rmtree(copy / "runs" / "tonics" / "checkpoints")
+    assert "run 'tonics' is not trained yet" in run("-C", copy, "eval", "tonics").err

@@ -11,9 +11,10 @@ import pytest
 
 from tonics.errors import InputError
 from tonics.pipeline.dataset import Dataset
-from tonics.pipeline.evaluating import evaluations, swap_files
-from tonics.pipeline.evaluating.questions import coco_numbers
-from tonics.pipeline.evaluating.swap_files import Swap, find_images, read_swaps
+from tonics.pipeline.evaluating import comparing, evaluations, named_images, swap_files
+from tonics.pipeline.evaluating.named_images import find_images
+from tonics.pipeline.evaluating.questions import Swaps, coco_numbers
+from tonics.pipeline.evaluating.swap_files import Swap, read_swaps
 from tonics.pipeline.graph import stages_of
 from tonics.pipeline.runner import bring_up_to_date
 from tonics.pipeline.stages.queries import QueriesStage
@@ -57,7 +58,7 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_examples() -> None:
-    for module in (swap_files, evaluations):
+    for module in (swap_files, evaluations, named_images, comparing):
         assert doctest.testmod(module).failed == 0
 
 
@@ -109,31 +110,75 @@ def test_altered_captions_are_read_as_negclip_writes_them(tmp_path: Path) -> Non
         caption="A dog on a mat.",
         negatives=("A mat on a dog .", "x's"),
     )
-    rows = read_swaps(file, {})
-    assert rows[0] == first
-    assert rows[1].negatives == ()
+    found = read_swaps(file, {})
+    assert (found.swaps, found.rows) == ([first], 2)
     other = tmp_path / "swaps.csv"
     other.write_text('photo,caption,false\n17,"A dog, a mat","A mat, a dog"\n')
-    columns = {"image": "photo", "negative": "false"}
-    assert read_swaps(other, columns)[0].negatives == ("A mat, a dog",)
+    columns = swap_files.column_names(["image=photo", "negatives=false"])
+    assert read_swaps(other, columns).swaps[0].negatives == ("A mat, a dog",)
     with pytest.raises(InputError, match=r"no column for 'image' among .* --column image=NAME"):
         read_swaps(other, {})
     with pytest.raises(InputError, match="--column: 'title'"):
         swap_files.column_names(["title"])
 
 
-def test_images_are_found_by_id_path_file_or_coco_number() -> None:
-    images = pa.table(
-        {"image": [0, 1, 2], "image_id": ["17", "b", "c.jpg"], "path": ["x/17.jpg", "y/b.jpg", ""]}
-    )
-    names = ["17", "x/17.jpg", "z/17.jpg", "v/COCO_val2014_000000000017.jpg", "b.jpg", "c.jpg", "d"]
-    swaps = [Swap(image=name, caption="a", negatives=("b",)) for name in names]
-    assert find_images(swaps, images).tolist() == [0, 0, 0, 0, 1, 2, -1]
+def test_rows_that_say_nothing_or_too_much_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "swaps.csv"
+    rows = ["a,A dog.,a  DOG", "a,A dog.,\"['a dog', 'a cat']\"", "a,A dog, a mat,a cat", "a,A dog"]
+    file.write_text("\n".join(["image,caption,negatives", *rows]) + "\n")
+    found = read_swaps(file, {})
+    assert found.swaps == [Swap(image="a", caption="A dog.", negatives=("a cat",))]
+    assert (found.rows, found.malformed, found.unaltered) == (4, 2, 2)
+    file.write_text("image,caption,negatives\n" + rows[2])
+    with pytest.raises(InputError, match=r"of its 1 rows none .* 1 have more or fewer fields"):
+        read_swaps(file, {})
+
+
+def find(ids: list[str], paths: list[str], names: list[str]) -> list[int]:
+    table = {"image": range(len(ids)), "image_id": ids, "path": paths}
+    found: list[int] = find_images(names, pa.table(table)).tolist()
+    return found
+
+
+def test_images_are_found_by_id_path_or_file() -> None:
+    names = ["17", "x/17.jpg", "z/17.jpg", "b.jpg", "c.jpg", "d", "e.jpg", "y/e.jpg"]
+    ids, paths = ["17", "b", "c.jpg", "5", "6"], ["x/17.jpg", "y/b.jpg", "", "x/e.jpg", "y/e.jpg"]
+    assert find(ids, paths, names) == [0, 0, 0, 1, 2, -1, -1, 4]  # two are called e.jpg
+
+
+@pytest.mark.parametrize(
+    ("image_id", "path", "found"),
+    [
+        ("17", "val2014/COCO_val2014_000000000017.jpg", 0),
+        ("17", "val2017/000000000017.jpg", 0),
+        ("COCO_val2014_000000000017", "", 0),
+        ("17", "photos/17.jpg", -1),
+        ("17", "", -1),
+    ],
+)
+def test_cocos_numbers_are_those_of_cocos_images(image_id: str, path: str, found: int) -> None:
+    names = ["coco/COCO_train2014_000000000017.jpg", "000000000017.jpg"]
+    assert find([image_id], [path], names) == [found] * 2
+
+
+def test_a_dataset_without_image_files_is_of_coco_if_its_captions_are(coco: Path) -> None:
+    dataset = Dataset.open(coco)
+    file = coco / "swaps.csv"
+    name = "COCO_val2014_000000000005.jpg"
+    file.write_text(f"image,caption,negatives\n{name},Caption 2 of 5.,b\n{name},c,d\ne,f,g\n")
+    swaps = Swaps.of(dataset, read_swaps(file, {}))
+    assert swaps.image.tolist() == [IDS.index(5)] * 2 + [-1]
+    assert swaps.known == 1
+    assert find_images([name], dataset.images()).tolist() == [-1]
+    file.write_text("image,caption,negatives\ne,f,g\n")
+    with pytest.raises(InputError, match="none of the images of its 1 rows is in the dataset"):
+        Swaps.of(dataset, read_swaps(file, {}))
 
 
 @pytest.mark.shared
 def test_the_files_of_negclip(shared: Path) -> None:
-    swaps = read_swaps(shared / "data" / "captions" / "coco_negclip_valid.tsv", {})
-    assert len(swaps) == 4839  # some captions hold a newline
+    found = read_swaps(shared / "data" / "captions" / "coco_negclip_valid.tsv", {})
+    assert found.rows == 4839  # some captions hold a newline
+    swaps = found.swaps
     assert swaps[0].negatives[0] == "A umbrella holding a flowered child and petting a yak ."
     assert sum(len(swap.negatives) for swap in swaps) > len(swaps)
