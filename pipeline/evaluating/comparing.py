@@ -44,27 +44,27 @@ class Comparison:
     """Two models, the runs of each that were compared (pairs, when both have several), and how.
 
     Attributes:
-        redrawn: runs chose among other same-object candidates, so choices are not compared.
         identical: every query went the same way with both.
+        redrawn: runs chose among other same-object candidates, so choices are not compared.
     """
 
     base: str
     other: str
     runs: tuple[tuple[str, ...], tuple[str, ...]]
     left_out: tuple[str, ...]
-    redrawn: bool
     identical: bool
+    redrawn: bool
     differences: Sequence[Difference]
 
     def json(self) -> dict[str, Any]:
         """For programs."""
         runs = dict(zip(("base_runs", "other_runs"), map(list, self.runs), strict=True))
         head = {"base": self.base, "other": self.other, **runs, "left_out": list(self.left_out)}
-        asked = {"redrawn": self.redrawn, "identical": self.identical}
         rows = [asdict(one) for one in self.differences]
         for row in rows:
             row |= {"metric": _called(row["metric"]), "better": row.pop("above")}
-        return {**head, **asked, "differences": rows}
+        said = {"identical": self.identical, "redrawn": self.redrawn}
+        return {**head, **said, "differences": rows}
 
 
 def find_group(pattern: str, known: Mapping[str, Evaluation]) -> Group:
@@ -94,7 +94,7 @@ def require_current(dataset: Dataset, groups: Sequence[Group]) -> None:
     runs = {one.name: one for group in groups for one in group.runs.values()}
     if old := outdated(dataset, runs.values()):
         found = f"{', '.join(old)}: scores of another query set than today's"
-        raise InputError("compare", found, do="run 'tonics eval' for them again")
+        raise InputError("compare", found, do=f"{old[0]}: {runs[old[0]].again}")
 
 
 def compare_groups(base: Group, other: Group, *, draws: int, seed: int) -> Comparison:
@@ -119,22 +119,22 @@ def compare_groups(base: Group, other: Group, *, draws: int, seed: int) -> Compa
         other=other.pattern,
         runs=(names[0], names[1]),
         left_out=left_out,
-        redrawn=redrawn,
         identical=_identical(*tables),
+        redrawn=redrawn,
         differences=differences,
     )
-
-
-def _sets(one: Evaluation) -> str | None:
-    """The hash of the same-object sets that a model had; None without choices."""
-    choices = one.read_report().get("same_object")
-    return choices.get("sets", "unknown") if choices else None
 
 
 def _identical(base: Sequence[pa.Table], other: Sequence[pa.Table]) -> bool:
     """Whether every query went the same way, in each pair of runs, or in all of them."""
     pairs = zip(base, other, strict=True) if len(base) == len(other) else product(base, other)
     return all(one.equals(another) for one, another in pairs)
+
+
+def _sets(one: Evaluation) -> str | None:
+    """The hash of the same-object sets that a model had; None without choices."""
+    choices = one.read_report().get("same_object")
+    return choices.get("sets", "unknown") if choices else None
 
 
 def _paired(base: Group, other: Group) -> tuple[list[list[Evaluation]], tuple[str, ...]]:
@@ -156,13 +156,13 @@ def format_comparison(found: Comparison) -> str:
     lines = [f"{found.other} ({counts[1]}) against {found.base} ({counts[0]})"]
     if found.left_out:
         lines.append(f"left out, without a partner: {', '.join(found.left_out)}")
+    if found.identical:
+        lines.append("their results are the same on every query")
     if found.redrawn:
         lines.append(
             "left out, same-object choices: their candidates were drawn anew between the "
             "evaluations; run 'tonics eval' for all of them again"
         )
-    if found.identical:
-        lines.append("their results are the same on every query")
     several = max(len(one.runs) for one in found.differences) > 1
     columns = ["metric", found.base, found.other, "difference", "95 % interval", "better"]
     rows = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow.compute as pc
@@ -23,33 +23,29 @@ def notes_of(
     Args:
         reports: their scores, by name.
     """
-    found = list(evaluations)
-    old = set(outdated(dataset, found))
-    notes = {one.name: "; ".join(_notes(dataset, one, reports[one.name], old)) for one in found}
-    return {name: note for name, note in notes.items() if note}
+    found = {one.name: "; ".join(_notes(dataset, one, reports[one.name])) for one in evaluations}
+    return {name: note for name, note in found.items() if note}
 
 
-def _notes(
-    dataset: Dataset, one: Evaluation, report: Mapping[str, Any], old: Collection[str]
-) -> Iterator[str]:
+def _notes(dataset: Dataset, one: Evaluation, report: Mapping[str, Any]) -> Iterator[str]:
     if one.is_run and one.name not in dataset.config.runs:
         yield "not in tonics.toml"
-    if report.get("version", 1) != EVAL_VERSION or not one.results.exists():
+    hashed = bool(report.get("queries"))
+    if report.get("version", 1) != EVAL_VERSION or not hashed or not one.results.exists():
         yield "older format"
-    elif one.name in old:
+    elif outdated(dataset, [one]):
         yield "another query set"
-    elif some := _left_out(dataset, one, report["split"]):
+    elif some := _some_images(dataset, one, report):
         yield some
     if one.is_run and not _same(dataset, one, "same_object", f"same-object/{report['split']}"):
         yield "other same-object choices"
 
 
-def _left_out(dataset: Dataset, one: Evaluation, split: str) -> str:
-    """Say that only some images of the query set were asked."""
-    tables = (one.results, dataset.evaluation / f"{split}.parquet")
-    asked, there = (pc.count_distinct(pq.read_table(t, columns=["image"])[0]) for t in tables)
-    asked, there = asked.as_py(), there.as_py()
-    return f"{asked:,} of {there:,} images" if asked < there else ""
+def _some_images(dataset: Dataset, one: Evaluation, report: Mapping[str, Any]) -> str:
+    """Say that images of the query set were left out."""
+    file = dataset.evaluation / f"{report['split']}.parquet"
+    images = pc.count_distinct(pq.read_table(file, columns=["image"])["image"]).as_py()
+    return f"{report['images']:,} of {images:,} images" if report["images"] < images else ""
 
 
 def _same(dataset: Dataset, one: Evaluation, what: str, key: str) -> bool:

@@ -222,7 +222,7 @@ def test_captions_of_others_are_encoded_as_the_datasets_are(
 def test_scores_of_another_query_set_are_marked_and_not_compared(run: Run, copy: Path) -> None:
     dataset = Dataset.open(copy)
     folder = shutil.copytree(copy / "runs" / "tonics", copy / "runs" / "before")
-    assert "another query set" not in run("-C", copy, "runs", "list").out
+    assert "query set" not in run("-C", copy, "runs", "list").out
     report = scores(folder / "eval.json")
     file = dataset.evaluation / "test.parquet"
     queries = pq.read_table(file)
@@ -231,9 +231,10 @@ def test_scores_of_another_query_set_are_marked_and_not_compared(run: Run, copy:
         json.dumps({**report, "queries": queries_hash(QueriesStage(dataset, "test").read())})
     )
     rows = json.loads(run("-C", copy, "runs", "list", "--json").out)
-    notes = {row["run"]: row["note"] for row in rows}
-    assert "another query set" in notes["before"]
-    assert notes["tonics"] is None
+    assert {row["run"]: row["note"] for row in rows} == {
+        "before": "not in tonics.toml; another query set",
+        "tonics": None,
+    }
     refused = run("-C", copy, "runs", "compare", "tonics", "before")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "compare: before: scores of another query set than today's" in refused.err
@@ -307,18 +308,16 @@ def test_runs_of_several_seeds_are_paired_by_what_the_star_stands_for(copy: Path
 def test_what_cannot_be_held_against_the_others_is_marked(run: Run, copy: Path) -> None:
     folder, dataset = copy / "runs" / "tonics", Dataset.open(copy)
     assert "note" not in run("-C", copy, "runs", "list").out
-    for name in ("vectors-part", "vectors-other"):
-        shutil.copy(folder / "eval.json", copy / "evaluation" / f"{name}.json")
-    results = pq.read_table(folder / "eval.parquet")
-    pq.write_table(results[3:], copy / "evaluation" / "vectors-part.parquet")
-    shutil.copy(folder / "eval.parquet", copy / "evaluation" / "vectors-other.parquet")
-    other = copy / "evaluation" / "vectors-other.json"
-    other.write_text(json.dumps({**scores(other), "queries": "0" * 32}))
+    own = scores(folder / "eval.json")
+    images = own["images"]
+    for name, change in (("part", {"images": images - 1}), ("other", {"queries": "0" * 32})):
+        report = copy / "evaluation" / f"vectors-{name}.json"
+        report.write_text(json.dumps(own | change))
+        shutil.copy(folder / "eval.parquet", report.with_suffix(".parquet"))
     shutil.copytree(folder, copy / "runs" / "gone")
     (copy / "runs" / "gone" / "eval.parquet").unlink()
     known = evaluations(dataset)
     reports = {name: scores(one.report) for name, one in known.items()}
-    images = reports["tonics"]["images"]
     assert notes_of(dataset, known.values(), reports) == {
         "gone": "not in tonics.toml; older format",
         "vectors-other": "another query set",
@@ -330,9 +329,9 @@ def test_what_cannot_be_held_against_the_others_is_marked(run: Run, copy: Path) 
     assert "tonics.toml does not name it any more" in refused.err
     manifest = copy / ".tonics" / "manifests" / "eval" / "tonics" / "all.json"
     made = scores(manifest)
-    made["identity"]["queries"] = "0" * 32
+    made["identity"]["same_object"] = "0" * 32
     manifest.write_text(json.dumps(made))
-    assert notes_of(dataset, [known["tonics"]], reports) == {"tonics": "another query set"}
+    assert notes_of(dataset, [known["tonics"]], reports) == {"tonics": "other same-object choices"}
 
 
 def test_a_run_that_is_not_trained_is_called_so(run: Run, copy: Path) -> None:
