@@ -124,6 +124,8 @@ class Found:
 class Captions:
     """Made-up captions as token ids; pair k has caption k."""
 
+    kind = "encoder"
+
     def __init__(self, count: int, mean: float) -> None:
         rng = np.random.default_rng(0)
         lengths = SHORTEST + rng.poisson(max(mean - SHORTEST, 0), count)
