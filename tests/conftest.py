@@ -44,12 +44,12 @@ phases = [
   { builder = "random", share = 0.5 },
   { builder = "ontology", share = 0.5, params = { depth = "leaves" } },
 ]
+[evaluation]
+same_object = 3
 [runs.tonics]
 plan = "tonics"
 embeddings = "captions"
 train = { embedding_dim = 16, hidden = 16, checkpoint_every = 10, log_every = 5 }
-[evaluation]
-same_object = 3
 """
 
 LONG_FILES = ("test_bad_inputs.py", "test_end_to_end.py", "test_ray.py", "test_resume.py")

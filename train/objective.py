@@ -54,6 +54,4 @@ def spread(objective: Objective, ranks: Ranks) -> nn.Module:
     """Wrap an objective so that backward leaves the same gradient on all ranks."""
     if ranks.world == 1:
         return objective
-    return DistributedDataParallel(
-        objective, gradient_as_bucket_view=True, static_graph=True, broadcast_buffers=False
-    )
+    return DistributedDataParallel(objective, gradient_as_bucket_view=True, static_graph=True)

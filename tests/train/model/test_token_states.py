@@ -59,7 +59,7 @@ def test_an_encoder_is_tried_whatever_its_padding_is(pad):
 def test_attention_drops_weights_in_training_only(family):
     encoder, tokens, _ = family
     layers = {m: m.p for m in encoder.modules() if isinstance(m, torch.nn.Dropout)}
-    attention = {m.dropout for m in encoder.modules() if _attends(m)}
+    attention = _dropouts_of_attention(encoder)
     assert attention
     try:
         for layer in layers:
@@ -73,9 +73,9 @@ def test_attention_drops_weights_in_training_only(family):
             layer.p = share
 
 
-def _attends(module):
-    dropout = getattr(module, "dropout", None)
-    return "SelfAttention" in type(module).__name__ and isinstance(dropout, torch.nn.Dropout)
+def _dropouts_of_attention(encoder):
+    own = {m.dropout for m in encoder.modules() if "SelfAttention" in type(m).__name__}
+    return own | {m.attention_dropout for m in encoder.modules() if hasattr(m, "attention_dropout")}
 
 
 def test_the_packed_way_is_that_of_transformers(family):
