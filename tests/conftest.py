@@ -6,9 +6,11 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -127,6 +129,28 @@ def run_tonics() -> Callable[..., subprocess.CompletedProcess[str]]:
 def command() -> Callable[..., list[str]]:
     """The function that spells a command out."""
     return tonics_command
+
+
+@pytest.fixture
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., types.SimpleNamespace]]:
+    """The command, in this process: exit code, standard output, standard error."""
+    from tonics.pipeline.cli import main
+
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def command(*words: object) -> types.SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", ["tonics", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as done:
+            main()
+        out, err = capsys.readouterr()
+        return types.SimpleNamespace(code=done.value.code or 0, out=out, err=err)
+
+    yield command
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

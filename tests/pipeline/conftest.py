@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -81,28 +80,6 @@ def _little(
 def little(_little: Path, tmp_path: Path) -> Path:
     """Twenty images in three shards of made-up regions, to be changed at will."""
     return Path(shutil.copytree(_little, tmp_path / "little"))
-
-
-@pytest.fixture
-def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., types.SimpleNamespace]]:
-    """The command, in this process: exit code, standard output, standard error."""
-    from tonics.pipeline.cli import main
-
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-
-    def command(*words: object) -> types.SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", ["tonics", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as done:
-            main()
-        out, err = capsys.readouterr()
-        return types.SimpleNamespace(code=done.value.code or 0, out=out, err=err)
-
-    yield command
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
