@@ -15,12 +15,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ..artifact import atomic_folder, write_json
 from ..errors import FormatError, PlanMismatch
+
+if TYPE_CHECKING:
+    import torch
 
 VERSION = 2
 KEPT = 2
@@ -128,10 +129,18 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints of a run, oldest first."""
+    return [path for _, path in sorted(_by_step(folder).items())]
+
+
+def checkpointed(folder: Path) -> list[int]:
+    """After which steps a run has complete checkpoints, ascending."""
+    return sorted(_by_step(folder))
+
+
+def _by_step(folder: Path) -> dict[int, Path]:
     if not folder.is_dir():
-        return []
-    steps = {int(m[1]): p for p in folder.iterdir() if (m := _NAME.fullmatch(p.name))}
-    return [path for _, path in sorted(steps.items())]
+        return {}
+    return {int(m[1]): p for p in folder.iterdir() if (m := _NAME.fullmatch(p.name))}
 
 
 def optimizer_tensors(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow.compute as pc
@@ -23,17 +23,21 @@ def notes_of(
     Args:
         reports: their scores, by name.
     """
-    found = {one.name: "; ".join(_notes(dataset, one, reports[one.name])) for one in evaluations}
-    return {name: note for name, note in found.items() if note}
+    found = list(evaluations)
+    old = set(outdated(dataset, found))
+    notes = {one.name: "; ".join(_notes(dataset, one, reports[one.name], old)) for one in found}
+    return {name: note for name, note in notes.items() if note}
 
 
-def _notes(dataset: Dataset, one: Evaluation, report: Mapping[str, Any]) -> Iterator[str]:
+def _notes(
+    dataset: Dataset, one: Evaluation, report: Mapping[str, Any], old: Collection[str]
+) -> Iterator[str]:
     if one.is_run and one.name not in dataset.config.runs:
         yield "not in tonics.toml"
     hashed = bool(report.get("queries"))
     if report.get("version", 1) != EVAL_VERSION or not hashed or not one.results.exists():
         yield "older format"
-    elif outdated(dataset, [one]):
+    elif one.name in old:
         yield "another query set"
     elif some := _some_images(dataset, one, report):
         yield some

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from ...artifact import hash_rows
 from ...errors import ConfigError, InputError
 from ...features import FeatureStore
+from ...train.model.tokens import packed_places
 from .similarity import Codes, Kind, Similarity, kinds_of
 
 
@@ -198,8 +199,7 @@ def runs(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray
     >>> [x.tolist() for x in runs(np.array([7, 0, 4]), np.array([2, 0, 1]))]
     [[0, 0, 2], [7, 8, 4]]
     """
-    first = np.repeat(starts - (np.cumsum(counts) - counts), counts)
-    return np.repeat(np.arange(len(starts)), counts), first + np.arange(counts.sum())
+    return np.repeat(np.arange(len(starts)), counts), packed_places(starts, counts)
 
 
 def count_distinct(values: np.ndarray) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...artifact import Manifest
 from ...errors import ConfigError, MissingAsset
 from ...features import FeatureStore
+from ...train.checkpoint import checkpointed
 from ...train.config import TrainConfig
 from ...train.model.encoders import encoder_fingerprint
 from ...train.plan import Plan
@@ -146,12 +147,13 @@ class TrainStage(Stage):
         rule = read_header(self.dataset.plan(self.config.plan)).get("schedule") or {}
         return int(rule.get("steps", batches))
 
-    def _notes(self, plan: Plan) -> list[str]:
-        """What of the curriculum a shorter run never saw."""
-        steps = self.settings.steps or self._batches()
-        if steps >= self._batches():
+    def _notes(self, steps: int) -> list[str]:
+        """What of the curriculum a run of so many steps never saw."""
+        there = self._batches()
+        if steps >= there:
             return []
-        found = f"{steps:,} of the plan's {self._batches():,} batches (train.steps)"
+        plan = Plan(self.dataset.plan(self.config.plan))
+        found = f"{steps:,} of the plan's {there:,} batches (train.steps)"
         if plan.schedule is None:
             reached = plan.phase_of(steps - 1)
             unseen = [phase.name for phase in plan.phases[reached + 1 :]]
@@ -159,9 +161,8 @@ class TrainStage(Stage):
         return [found]
 
     def begun(self) -> str:
-        steps = [p.name[5:] for p in (self.folder / "checkpoints").glob("step-*")]
-        done = max((int(step) for step in steps if step.isdigit()), default=0)
-        return f"stopped after step {done:,}, goes on from there" if done else ""
+        done = checkpointed(self.folder / "checkpoints")
+        return f"stopped after step {done[-1]:,}, goes on from there" if done else ""
 
     def identity(self, shard: Shard) -> dict[str, Any]:
         features = require_done(self.dataset, f"extract/{self.plan_config.features}")
@@ -182,7 +183,7 @@ class TrainStage(Stage):
         for name in ("encoder", "replay"):
             if (self.folder / name).is_dir():
                 files += sorted(p for p in (self.folder / name).iterdir() if p.is_file())
-        notes = self._notes(Plan(self.dataset.plan(self.config.plan)))
+        notes = self._notes(result.steps)
         counts = {"parameters": result.parameters, "steps": result.steps, "notes": notes}
         return Made(outputs=files, rows=result.steps, counts=counts)
 

@@ -8,8 +8,7 @@ Images are prepared with Pillow, so torchvision is not needed. Vectors are float
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,12 @@ import torch
 from torch.nn import functional as F
 
 from ...errors import InputError, MissingAsset
-from ..model.encoders import encoder_fingerprint, hub_problem, local_folder
+from ..model.encoders import (
+    encoder_fingerprint,
+    hub_problem,
+    local_folder,
+    quiet_transformers,
+)
 from ..trainer import find_device
 from .retrieval import slices
 
@@ -67,7 +71,7 @@ class Clip:
 
     def count_truncated(self, captions: Sequence[str]) -> int:
         """How many captions are longer than the model reads."""
-        with _quiet():  # or each of them is warned of
+        with quiet_transformers():  # or each of them is warned of
             tokens = self.tokenizer(list(captions))["input_ids"]
         return sum(len(ids) > self.max_tokens for ids in tokens)
 
@@ -96,7 +100,7 @@ def load_clip(name: str, device: str = "cpu") -> Clip:
         raise MissingAsset(name, found, do="download the model and give its folder")
     known: dict[str, Any] = {"trust_remote_code": False, "local_files_only": here}
     try:
-        with _quiet():
+        with quiet_transformers():
             model = AutoModel.from_pretrained(where, dtype="float32", **known)
             if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
                 found = f"{model.config.model_type!r} does not embed images and texts"
@@ -122,19 +126,3 @@ def _is_cached(name: str) -> bool:
         return isinstance(try_to_load_from_cache(name, "config.json"), str)
     except ValueError:  # not what a name on the hub can be
         return False
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from drawing bars and warning about each long caption."""
-    from transformers.utils import logging
-
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()

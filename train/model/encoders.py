@@ -137,7 +137,7 @@ def _from_pretrained(name: str, where: str, **known: Any) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     known = {"trust_remote_code": False} | known
-    with _quiet():
+    with quiet_transformers():
         config = AutoConfig.from_pretrained(where, **known)
         _refuse_other_models(name, config)
         tokenizer = AutoTokenizer.from_pretrained(where, **known)
@@ -271,7 +271,7 @@ def mean_states(encoder: Any, tokens: Tokens) -> torch.Tensor:
     groups, means = _length_groups(encoder, tokens), []
     for rows in groups:
         states, mask = _states_of_group(encoder, tokens.take(rows))
-        means.append((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+        means.append(_mean(states, mask))
     inverse = np.argsort(np.concatenate(groups))
     return torch.cat(means)[torch.from_numpy(inverse).to(encoder.device)]
 
@@ -286,7 +286,7 @@ def all_states(encoder: Any, tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
     means = np.empty((len(tokens), encoder.config.hidden_size), np.float32)
     for rows in _length_groups(encoder, tokens):
         states, mask = _states_of_group(encoder, tokens.take(rows))
-        means[rows] = ((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).cpu().numpy()
+        means[rows] = _mean(states, mask).cpu().numpy()
         kept[tokens.places(rows)] = states[mask.bool()].cpu().numpy()
     return kept, means
 
@@ -306,9 +306,14 @@ def _states_of_group(encoder: Any, tokens: Tokens) -> tuple[torch.Tensor, torch.
     return found.last_hidden_state.float(), on_device
 
 
+def _mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean over what is real: (n, hidden)."""
+    return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from drawing progress bars and listing the heads that are left out."""
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from drawing bars, listing heads left out, and warning of long captions."""
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..ranks import ALONE, Ranks
+from .pooling import exact
 
 CHUNK = 16_384
 _Block = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -91,7 +92,7 @@ def _both_ways(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Losses (2,) and accuracies (2,) of this rank's images against all captions, and reverse."""
     with torch.autocast(images.device.type, enabled=False):
-        images, texts, temperature = map(_exact, (images, texts, temperature))
+        images, texts, temperature = map(exact, (images, texts, temperature))
         if ranks.world == 1 and len(images) <= chunk:
             logits = images @ texts.T / temperature
             own = torch.arange(len(logits), device=logits.device)
@@ -143,7 +144,3 @@ def _hits(logits: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     """How many rows have their own logit, in column ``own``, above all others."""
     ours = logits.gather(1, own[:, None])
     return ((logits >= ours).sum(1) == 1).sum()
-
-
-def _exact(numbers: torch.Tensor) -> torch.Tensor:
-    return numbers if numbers.dtype == torch.float64 else numbers.float()

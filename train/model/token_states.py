@@ -72,6 +72,7 @@ def _packed(encoder: Any, ids: torch.Tensor, layout: Layout, offset: int) -> tor
         position_ids=(layout.positions + offset)[None],
         attention_mask=None,
         tonics_layout=layout,
+        tonics_present=layout.present(),
     )
     return found.last_hidden_state[0]
 
@@ -92,13 +93,14 @@ def _attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     tonics_layout: Layout | None = None,
+    tonics_present: torch.Tensor | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """As transformers calls it: (1, heads, sum t, width) each, to (1, sum t, heads, width)."""
     assert tonics_layout is not None, "packed attention needs the layout of the captions"
+    assert tonics_present is not None, "and which of its places hold a token"
     q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
-    present = tonics_layout.present()
-    seen = attend(q, k, v, tonics_layout, present, dropout=dropout, scale=scaling)
+    seen = attend(q, k, v, tonics_layout, tonics_present, dropout=dropout, scale=scaling)
     return seen[None], None
 
 

@@ -26,6 +26,7 @@ from ...features.readahead import memory_bytes
 from ...features.regions import ordinary_memory
 from ...features.ring import BufferPool, gather_ahead
 from ..model.packed import Packed
+from ..model.tokens import packed_places
 from ..plan import Plan
 from .batch import Batch
 from .reading import PlanSource, check_images, pinned_memory
@@ -111,10 +112,8 @@ class _Rows:
     """Which rows of the device's features a batch consists of; tensors on the host."""
 
     def __init__(self, starts: np.ndarray, counts: np.ndarray, features: ResidentFeatures) -> None:
-        ends = np.cumsum(counts, dtype=np.int64)
-        shift = np.repeat(starts - (ends - counts), counts)
-        self.rows = features.ready(torch.from_numpy(shift + np.arange(len(shift))))
-        cu_seqlens = np.concatenate([[0], ends]).astype(np.int32)
+        self.rows = features.ready(torch.from_numpy(packed_places(starts, counts)))
+        cu_seqlens = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         self.cu_seqlens = features.ready(torch.from_numpy(cu_seqlens))
         self.longest = int(counts.max(initial=0))
 
